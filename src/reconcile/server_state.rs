@@ -26,7 +26,8 @@ pub use jobs::JobError;
 /// The states of all servers.
 pub struct ServerStates {
     jitter: Arc<Jitter>,
-    servers: Mutex<BTreeMap<ServerId, ServerState>>,
+    /// Boxed, because a node of the map has room for eleven, and is half empty where ids come in their order.
+    servers: Mutex<BTreeMap<ServerId, Box<ServerState>>>,
 }
 
 #[derive(Default)]
@@ -67,7 +68,7 @@ impl ServerStates {
         Self { jitter, servers: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, ServerState>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<ServerState>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +81,7 @@ impl ServerStates {
     }
 
     fn read<T: Default>(&self, id: ServerId, read: impl FnOnce(&ServerState) -> T) -> T {
-        self.lock().get(&id).map(read).unwrap_or_default()
+        self.lock().get(&id).map(|state| read(state)).unwrap_or_default()
     }
 
     fn retry_at(&self, growth: Growth, failures: u32) -> Instant {
