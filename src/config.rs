@@ -151,4 +151,6 @@ fn absolute(source: &Path, text: &str) -> PathBuf {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
