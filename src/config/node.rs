@@ -15,6 +15,9 @@ use super::{
 /// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
 
+/// The key of [`NodeConfig::crash_activity_lines`].
+const CRASH_LINES: &str = "system.crash_detection_activity_lines";
+
 /// The node's configuration. Shared as `Arc<NodeConfig>`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NodeConfig {
@@ -61,6 +64,8 @@ pub struct NodeConfig {
     pub clean_exit_is_crash: bool,
     /// After a second crash within this time the server stays offline. Zero: it is always started again.
     pub crash_timeout: Duration,
+    /// Lines of the console that the panel gets with a crash.
+    pub crash_activity_lines: u32,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
     /// Whether the owner of a server's files is set before each start.
@@ -130,6 +135,8 @@ impl NodeConfig {
         docker.validate(lenient);
         // Wings treats a crash timeout below 0 as 0.
         let crash_timeout = lenient_seconds("system.crash_detection.timeout", crash.timeout, 0, lenient);
+        let crash_activity_lines =
+            lenient.within(CRASH_LINES, system.crash_detection_activity_lines, 0..=100, "lines", 0);
         let disk_check_interval =
             lenient_seconds("system.disk_check_interval", system.disk_check_interval, 150, lenient);
         let installs = reconcile.concurrent_installs;
@@ -199,6 +206,7 @@ impl NodeConfig {
             crash_detection: crash.enabled,
             clean_exit_is_crash: crash.detect_clean_exit_as_crash,
             crash_timeout: crash_timeout.unwrap_or_default(),
+            crash_activity_lines,
             disk_check_interval,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ServerId;
+use super::restart::Restart;
 use super::settings::{Process, Settings};
 use super::time::Span;
 
@@ -74,6 +75,10 @@ pub struct Spec {
     pub restarted_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// What follows when the server ends by itself. If absent, the rule of Wings applies: it is started again, unless its crash before was
+    /// less than `system.crash_detection.timeout` of the node's configuration ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// A suspended server is stopped and does not start.
     pub suspended: bool,
     pub settings: Settings,

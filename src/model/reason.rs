@@ -150,8 +150,10 @@ pub enum Reason {
     Exited,
     /// The server crashed and is started again.
     Crashed,
-    /// The server crashed again within the crash timeout and stays offline.
+    /// The server crashed again within the crash timeout and stays offline, or waits for the delay of its restart policy.
     CrashLoop,
+    /// The server crashed and stays offline, since its restart policy is `Never`.
+    NotRestarted,
     /// The server crashed and stays offline, since crash detection is off.
     CrashDetectionDisabled,
     /// A power request expired before it could begin.

@@ -15,6 +15,7 @@
 
 #![allow(missing_docs)]
 
+mod crash;
 mod deletion;
 mod install;
 mod power;

@@ -1,5 +1,6 @@
 //! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
+mod crash;
 mod install;
 mod ports;
 mod power;

@@ -7,7 +7,7 @@ use crate::files::{Layout, directory_id};
 use crate::model::record::AppliedLimits;
 use crate::model::{ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
-use crate::reconcile::observed::{Lifetime, Observed, WantedContainer};
+use crate::reconcile::observed::{CrashTime, Lifetime, Observed, WantedContainer};
 use crate::requests::{Asked, InstallRequest};
 use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
@@ -116,6 +116,7 @@ pub(super) async fn containers(
         installer_seen: running(&installer),
         server_run: Lifetime::of(server.as_ref(), now),
         installer_run: Lifetime::of(installer.as_ref(), now),
+        restart: snapshot.and_then(|snapshot| CrashTime::of(&snapshot.record, now)),
         outage,
         server,
         installer,

@@ -218,7 +218,10 @@ impl Planner<'_> {
 
     fn set_handled_condition(&mut self) {
         match &self.record.power.handled {
-            Some(handled) => self.set_offline(handled.reason, handled.message.clone()),
+            Some(handled) => {
+                let details = self.details_of_crash(handled.reason);
+                self.set_offline(handled.reason, format!("{}{details}", handled.message));
+            }
             None => self.set_offline(Reason::NotWanted, "the server was not asked to run"),
         }
     }

@@ -50,13 +50,7 @@ fn steps() -> Vec<Step> {
         Step::RecordStarted { container: container() },
         Step::EndStart { container: container() },
         Step::RecordCrash {
-            crash: Crash {
-                container: container(),
-                at: Timestamp::default(),
-                exit_code: 1,
-                oom_killed: false,
-                restarted: true,
-            },
+            crash: Crash { container: container(), exit_code: 1, restarted: true, ..Crash::default() },
             handled: handled(Reason::Crashed),
         },
         Step::ClosePower(handled(Reason::Stopped)),

@@ -93,6 +93,16 @@ fn what_makes_none_is_rejected_in_a_persons_file_alone() {
         );
         assert_eq!(checked("panel", &spec), Ok(()), "{path}: a panel says what it likes");
     }
+    for (key, value) in [("backoff", "0s"), ("maxBackoff", "25h"), ("resetAfter", "0s")] {
+        let spec = with("restart", json!({"policy": "Always", key: value}));
+        for managed_by in ["file", "panel"] {
+            let message = checked(managed_by, &spec).expect_err(key);
+            assert!(
+                message.starts_with(&format!("spec.restart.{key} is ")) && message.ends_with("1s to 24h"),
+                "{message}"
+            );
+        }
+    }
     let script = json!({"image": "", "entrypoint": "sh", "text": "true"});
     assert!(checked("file", &with("script", script)).unwrap_err().starts_with("spec.script.image is missing"));
     let nothing = json!({"image": "", "entrypoint": "", "text": " \r\n"});

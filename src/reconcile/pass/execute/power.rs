@@ -1,10 +1,10 @@
-//! Steps of a server's container: creation, start, stop, terminal, limits, crashes.
+//! Steps of a server's container: creation, start, stop, terminal, limits.
 
 use std::time::Duration;
 
 use super::{Context, Done, StepError, ports};
 use crate::model::record::{AppliedLimits, Serving};
-use crate::model::{Crash, Handled, Reason, Role, ServerId};
+use crate::model::{Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
 use crate::reconcile::server_state::StopOutcome;
 use crate::reconcile::step::StopMethod;
@@ -158,33 +158,6 @@ impl Context {
         })
         .await?;
         self.servers.start_ended(id);
-        Ok(())
-    }
-
-    pub(super) async fn record_crash(&self, id: ServerId, crash: &Crash, handled: &Handled) -> Done {
-        let (noted, closed) = (crash.clone(), handled.clone());
-        let recorded = self.commit(id, move |record| {
-            if !noted.restarted {
-                record.power.handled = Some(closed);
-            }
-            record.push_crash(noted);
-        });
-        match recorded.await {
-            Ok(()) => self.servers.crash_recorded(id),
-            // A server is started again although the disk is full; its crash is kept in memory.
-            Err(StepError::Store(error)) if crash.restarted && error.is_full_disk() => {
-                tracing::warn!(%error, "cannot record a crash; it is kept in memory");
-                self.servers.crash_unrecorded(id, crash.clone());
-            }
-            Err(error) => return Err(error),
-        }
-        self.console.announce(id, "---------- Detected server process in a crashed state! ----------");
-        self.console.announce(id, &format!("Exit code: {}", crash.exit_code));
-        self.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
-        if !crash.restarted {
-            self.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
-        }
-        self.store.event(id, crash.at, handled.reason, &handled.message);
         Ok(())
     }
 
