@@ -68,6 +68,10 @@ pub struct NodeConfig {
     pub crash_activity_lines: u32,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
+    /// Time between an entry of the activity log and its report to the panel.
+    pub activity_interval: Duration,
+    /// Entries of one report.
+    pub activity_batch: usize,
     /// Whether the owner of a server's files is set before each start.
     pub check_permissions_on_boot: bool,
     /// Whether a server's local backups are deleted with it.
@@ -139,6 +143,10 @@ impl NodeConfig {
             lenient.within(CRASH_LINES, system.crash_detection_activity_lines, 0..=100, "lines", 0);
         let disk_check_interval =
             lenient_seconds("system.disk_check_interval", system.disk_check_interval, 150, lenient);
+        let activity = (system.activity_send_interval, system.activity_send_count);
+        let activity_interval: u64 =
+            lenient.within("system.activity_send_interval", activity.0, 1..=86_400, "seconds", 60);
+        let activity_batch: u32 = lenient.within("system.activity_send_count", activity.1, 1..=32_000, "entries", 100);
         let installs = reconcile.concurrent_installs;
         let panel = token_id.as_ref().zip(token.as_ref()).and_then(|(token_id, token)| {
             let panel = PanelConfig::resolve(file, token_id, token, lenient);
@@ -208,6 +216,8 @@ impl NodeConfig {
             crash_timeout: crash_timeout.unwrap_or_default(),
             crash_activity_lines,
             disk_check_interval,
+            activity_interval: Duration::from_secs(activity_interval),
+            activity_batch: activity_batch as usize,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             workers,
