@@ -33,7 +33,7 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
@@ -169,7 +169,8 @@ fn context(
         jitter,
         ids: Ids::Time,
         tasks: tasks.clone(),
-        slots: InstallSlots::new(node.concurrent_installs),
+        slots: Slots::new(node.concurrent_installs),
+        start_slots: Slots::new(node.concurrent_starts),
         disk_scans: DiskScans::default(),
         wake,
     }))

@@ -2,6 +2,8 @@
 
 #[path = "api/boot.rs"]
 mod boot;
+#[path = "api/crash.rs"]
+mod crash;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]

@@ -132,6 +132,8 @@ pub enum Reason {
     Reporting,
     /// The panel is asked for the newest configuration before the start.
     Syncing,
+    /// The start after a boot of the host or a restart of the engine waits for one of the node's slots.
+    StartQueued,
     /// The server's files are counted before the start.
     CheckingDisk,
     /// The egg's values are written into the server's configuration files before the start.

@@ -8,7 +8,7 @@ use super::disk_scans::DiskScans;
 use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::server_state::ServerStates;
-use super::slots::InstallSlots;
+use super::slots::Slots;
 use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
@@ -40,7 +40,10 @@ pub struct Context {
     pub ids: Ids,
     pub tasks: Tasks,
     pub servers: ServerStates,
-    pub slots: InstallSlots,
+    /// Of installations.
+    pub slots: Slots,
+    /// Of starts after a boot of the host or a restart of the engine.
+    pub start_slots: Slots,
     pub disk_scans: DiskScans,
     pub wake: Wake,
 }

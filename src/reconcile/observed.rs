@@ -58,6 +58,12 @@ pub struct Observed {
     pub install_slot: bool,
     /// Whether the server waits for one.
     pub install_queued: bool,
+    /// Whether a slot for the start after a boot is held.
+    pub start_slot: bool,
+    /// Whether the server waits for one.
+    pub start_queued: bool,
+    /// Until when such slots are not given, if they are not.
+    pub start_slots_open_at: Option<Instant>,
     /// The state that the panel has acknowledged last to this process.
     pub acknowledged: Option<PowerState>,
     /// The panel has not acknowledged a state that was published since.
@@ -109,6 +115,8 @@ pub struct WantedContainer {
     /// Everything but limits. `None` while the server runs, when it makes no difference: its mounts are not resolved then.
     pub spec_hash: Option<String>,
     pub limits_hash: String,
+    /// The same until the start-up has finished, if its limits are others.
+    pub start_limits_hash: Option<String>,
     /// Image reference, without a `~`.
     pub image: String,
     /// Digests of the manifest's fields.

@@ -19,6 +19,7 @@ mod crash;
 mod deletion;
 mod install;
 mod power;
+mod staged;
 mod start;
 mod stop;
 #[cfg(test)]
@@ -87,8 +88,10 @@ pub struct Verdict {
 pub fn plan(input: Input<'_>) -> Plan {
     let Input { record, observed, policy, now, .. } = input;
     let Moment { time, instant } = now;
-    let mut planner = Planner { record, observed, policy, now: time, instant, input, plan: Plan::default() };
+    let (needs_start_slot, plan) = (false, Plan::default());
+    let mut planner = Planner { record, observed, policy, now: time, instant, input, needs_start_slot, plan };
     planner.run();
+    planner.release_start_slot();
     planner.set_ready_condition();
     planner.plan.requeue_time = planner.plan.requeue.map(|at| now.time_at(at));
     planner.plan
@@ -110,6 +113,8 @@ struct Planner<'a> {
     /// The same moment, for what is due.
     instant: Instant,
     input: Input<'a>,
+    /// The start needs a slot, or waits for one.
+    needs_start_slot: bool,
     plan: Plan,
 }
 

@@ -25,7 +25,7 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
@@ -222,7 +222,8 @@ impl TestNodeBuilder {
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
         let context = Arc::new(Context {
             runtime,
-            slots: InstallSlots::new(node.concurrent_installs),
+            slots: Slots::new(node.concurrent_installs),
+            start_slots: Slots::new(node.concurrent_starts),
             node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
             sync: self.panel.map(sync),
             store,

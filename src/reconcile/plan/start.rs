@@ -39,6 +39,9 @@ impl Planner<'_> {
             self.step(Step::RecordBegun { power: request.id.clone() });
         }
         let key = self.start_key(request);
+        if self.waits_for_start_slot(manifest, request, &key) {
+            return;
+        }
         if !self.synced(request, &key) || !self.fits_on_disk(manifest, request, &key) {
             return;
         }
@@ -122,7 +125,7 @@ impl Planner<'_> {
     }
 
     /// The state of a start that is under way. One that has failed before is tried again as "offline" until the container runs.
-    fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
+    pub(super) fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
         let jobs = [(JobKind::Image, image_subject(manifest, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
@@ -197,7 +200,7 @@ impl Planner<'_> {
             server.is_created()
                 && wanted.spec_hash.is_some()
                 && server.spec_hash == wanted.spec_hash
-                && server.limits_hash.as_ref() == Some(&wanted.limits_hash)
+                && server.limits_hash.as_ref() == Some(wanted.start_limits_hash.as_ref().unwrap_or(&wanted.limits_hash))
         };
         match &self.observed.server {
             None => {

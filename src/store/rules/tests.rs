@@ -103,6 +103,17 @@ fn what_makes_none_is_rejected_in_a_persons_file_alone() {
             );
         }
     }
+    for (resources, expected) in [
+        (json!({"shmSize": 0}), "spec.resources.shmSize is 0; expected 1 to 1048576 MiB"),
+        (json!({"cpuStartBoost": -5}), "spec.resources.cpuStartBoost is -5; expected 1 to 100000 percent of one core"),
+        (
+            json!({"ulimits": {"nofile": {"soft": 2, "hard": 1}}}),
+            "spec.resources.ulimits.nofile is 2 and 1; expected a soft value no higher",
+        ),
+    ] {
+        let message = checked("panel", &with("resources", resources)).unwrap_err();
+        assert!(message.starts_with(expected), "{message}");
+    }
     let script = json!({"image": "", "entrypoint": "sh", "text": "true"});
     assert!(checked("file", &with("script", script)).unwrap_err().starts_with("spec.script.image is missing"));
     let nothing = json!({"image": "", "entrypoint": "", "text": " \r\n"});

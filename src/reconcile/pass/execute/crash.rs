@@ -1,6 +1,11 @@
 //! The step of a crash: it is recorded with the last lines of the console, and announced there as Wings does.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::json;
+
 use super::{Context, Done, StepError};
+use crate::activity::{ActivityEvent, Entry};
 use crate::model::{Crash, Handled, Reason, Restart, ServerId};
 
 /// Lines of the console that a crash keeps.
@@ -30,6 +35,9 @@ impl Context {
             Err(error) => return Err(error),
         }
         self.announce_crash(id, &crash, handled.reason);
+        if is_activity(handled.reason) {
+            self.record_activity(id, &crash, &lines);
+        }
         self.store.event(id, crash.at, handled.reason, &handled.message);
         Ok(())
     }
@@ -68,9 +76,26 @@ impl Context {
         }
     }
 
+    /// Source: lifecycle, "Crash handling".
+    fn record_activity(&self, id: ServerId, crash: &Crash, lines: &[String]) {
+        let logs = &lines[lines.len().saturating_sub(self.node.config.crash_activity_lines as usize)..];
+        self.activity.record(Entry {
+            server: id,
+            event: ActivityEvent::Crashed,
+            user: None,
+            ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            metadata: json!({"exit_code": crash.exit_code, "oomkilled": crash.oom_killed, "logs": logs}),
+        });
+    }
+
     fn restart_policy(&self, id: ServerId) -> Option<Restart> {
         self.store.get(id)?.manifest.as_ref()?.spec.restart.clone()
     }
+}
+
+/// Whether the panel's log has the crash: not one after which Wings' rule keeps the server offline.
+fn is_activity(reason: Reason) -> bool {
+    matches!(reason, Reason::Crashed | Reason::NotRestarted)
 }
 
 /// A line for people: without colours and control characters, and not too long.

@@ -133,12 +133,11 @@ impl Context {
         runtime.signal(container, "SIGTERM").await
     }
 
-    pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
+    /// `boost`: those of the start-up, if they are others.
+    pub(super) async fn update_limits(&self, id: ServerId, container: &str, boost: bool) -> Done {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let Some(limits) = built(self.runtime.as_ref(), &self.node.config, &snapshot).map(|built| built.spec.limits)
-        else {
-            return Ok(());
-        };
+        let Some(built) = built(self.runtime.as_ref(), &self.node.config, &snapshot) else { return Ok(()) };
+        let limits = built.spec.start_limits.filter(|_| boost).unwrap_or(built.spec.limits);
         // Unknown while they are changed: after a crash of the daemon they are applied again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);

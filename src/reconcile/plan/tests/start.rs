@@ -363,7 +363,7 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
         (
             "ended unobserved",
             up().ready_to_start("p1").container_exited("c1", "p1", 1).daemon_restarted(),
-            &["StartJob Image p1 server game:1", "StartJob Permissions p1"],
+            &["TakeStartSlot"],
         ),
         (
             "a stop was under way",
