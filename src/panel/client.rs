@@ -142,6 +142,10 @@ impl Panel for HttpPanel {
         Ok(())
     }
 
+    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError> {
+        self.exchange.report(&Call::post(format!("/servers/{id}/transfer/failure"), &serde_json::Value::Null)).await
+    }
+
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {
         let call = Call::post("/activity".into(), &BTreeMap::from([("data", rows)]));
         self.exchange.report(&call.answered_without_body()).await
