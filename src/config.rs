@@ -3,12 +3,13 @@
 //! [`ConfigFile`] has the keys of the file, with the names and defaults of Wings, and `alula:`. [`NodeConfig`] is the validated
 //! configuration of this host, which the other modules use. [`load`] derives one from the other and changes nothing.
 //! [`host::prepare`] then creates what the file requires: the system user, directories, files for containers.
-//! [`write_push`] alone writes the file, for the panel.
+//! [`write_push`] and [`write_configuration`] alone write the file, for the panel and for `alula configure`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+mod configure;
 mod directories;
 mod docker;
 mod environment;
@@ -30,6 +31,7 @@ mod socket;
 mod timezone;
 mod update;
 
+pub use configure::{ConfigureError, write_configuration};
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem, located};

@@ -4,6 +4,7 @@
 //! at once. Nothing is retried here. Two things are kept between calls: the pages of an unfinished listing (`listing`), and
 //! whether the panel has a route for container states.
 
+pub mod application;
 mod exchange;
 mod listing;
 
