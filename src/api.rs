@@ -21,6 +21,7 @@ mod servers;
 pub mod startup;
 mod stream;
 mod system;
+mod update;
 mod view;
 
 use std::sync::Arc;

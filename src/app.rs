@@ -20,7 +20,7 @@ use crate::api::startup::Startup;
 use crate::api::{self, Api};
 use crate::cli::RunOptions;
 use crate::clock::Clock;
-use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
+use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, activity, containers, listing, manifests};
@@ -116,11 +116,12 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     // Blocks this thread, which serves no requests.
     let panel = panel(&node, ignore_certificate_errors)?;
     let (sources, followed) = watch::channel(sources);
-    let reload = Reload { node: node.clone(), file, panel: panel.clone(), conditions: conditions.clone(), sources };
-    let context = context(&node, &tasks, &queue, conditions, panel)?;
+    let (updates, pushes) = ConfigUpdates::new();
+    let reload = Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone());
+    let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
     startup.finish(Api::new(context.clone()));
     start(&context, &queue);
-    follow_configuration(&tasks, reload, followed);
+    follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
@@ -139,6 +140,7 @@ fn context(
     tasks: &Tasks,
     queue: &Queue,
     conditions: NodeConditions,
+    updates: ConfigUpdates,
     panel: Option<Arc<HttpPanel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
@@ -159,7 +161,7 @@ fn context(
         .map(|panel| Activity::open(panel, (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks));
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
+        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions, updates),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         activity: activity.unwrap_or_else(Activity::none),
@@ -209,11 +211,16 @@ fn panel(node: &NodeConfig, ignore_certificate_errors: bool) -> anyhow::Result<O
     Ok(client.transpose()?.map(Arc::new))
 }
 
-/// Reads the configuration again when one of its files changes.
-fn follow_configuration(tasks: &Tasks, reload: Reload, sources: watch::Receiver<Vec<PathBuf>>) {
+/// Reads the configuration again when one of its files changes, and writes what the panel pushes.
+fn follow_configuration(
+    tasks: &Tasks,
+    reload: Reload,
+    sources: watch::Receiver<Vec<PathBuf>>,
+    pushes: mpsc::Receiver<Push>,
+) {
     let (changed, changes) = mpsc::channel(1);
     tasks.spawn("configuration watch", files_watch::follow(sources, changed));
-    tasks.spawn("configuration", reload.follow(changes));
+    tasks.spawn("configuration", reload.follow(changes, pushes));
 }
 
 /// Starts the controller and its sources of events.

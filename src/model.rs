@@ -29,7 +29,9 @@ pub use identity::{DigestKey, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, O
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
 pub use node::{NodeCondition, NodeConditionType};
 pub use reason::Reason;
-pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
+pub use record::{
+    Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome, TransferResult,
+};
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use resources::{Resources, Ulimit, UlimitName};
 pub use restart::{Restart, RestartPolicy};

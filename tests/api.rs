@@ -18,3 +18,5 @@ mod power;
 mod remove;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/transfer.rs"]
+mod transfer;

@@ -33,6 +33,8 @@ pub enum Endpoint {
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Everybody: the handler itself checks its callers.
+    Anyone,
     /// Callers with the node's token, and callers of the unix socket.
     NodeToken,
     /// Callers of the unix socket. TCP does not have the route.
@@ -150,7 +152,7 @@ impl Guard {
     /// Whether this listener has routes with this access.
     pub fn serves(&self, access: Access) -> bool {
         match access {
-            Access::NodeToken => true,
+            Access::Anyone | Access::NodeToken => true,
             Access::LocalSocket => matches!(self.endpoint, Endpoint::Local),
         }
     }
@@ -158,7 +160,7 @@ impl Guard {
     /// The response to a caller who may not call a route with this access.
     pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
-            (Endpoint::Local, _) => None,
+            (Endpoint::Local, _) | (_, Access::Anyone) => None,
             (Endpoint::Tcp, Access::NodeToken) => reject_without(&self.live.get().token, request),
             (Endpoint::Tcp, Access::LocalSocket) => Some(not_found()),
         }

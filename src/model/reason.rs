@@ -208,6 +208,8 @@ pub enum Reason {
     InstallInterrupted,
     /// The panel refused the result of an installation.
     InstallReportRejected,
+    /// A transfer to another node was requested, which this release does not make.
+    TransferRefused,
     /// An installation has ended: [`Reason::Completed`].
     InstallCompleted,
     /// An installation has ended: [`Reason::Skipped`].

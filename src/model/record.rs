@@ -25,6 +25,8 @@ pub struct Record {
     pub accepted_hash: String,
     pub power: PowerRecord,
     pub install: InstallRecord,
+    /// The end of a transfer to another node, until the panel has acknowledged or rejected it.
+    pub transfer: Option<TransferResult>,
     /// Latest crashes, oldest first, at most [`CRASH_HISTORY`].
     pub crashes: Vec<Crash>,
     /// Since when the panel has not listed the server.
@@ -38,6 +40,23 @@ pub struct Record {
     /// The state that was last reported to the panel, or may have been: a server that leaves `offline` is recorded before the report
     /// is sent.
     pub last_reported: Option<PowerState>,
+}
+
+/// The end of a transfer to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferResult {
+    /// The request's id.
+    pub token: String,
+    pub outcome: TransferOutcome,
+}
+
+/// How a transfer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TransferOutcome {
+    /// The server stays on this node.
+    Failed,
 }
 
 /// The progress of power requests.

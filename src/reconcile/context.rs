@@ -11,7 +11,7 @@ use super::server_state::ServerStates;
 use super::slots::Slots;
 use crate::activity::Activity;
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
@@ -56,12 +56,20 @@ pub struct Node {
     /// The kernel's release, for install logs.
     pub kernel: String,
     pub conditions: NodeConditions,
+    /// Takes the configurations that the panel pushes.
+    pub updates: ConfigUpdates,
 }
 
 impl Node {
     /// What follows from a configuration; `panel`: whether there is one.
-    pub fn new(config: Arc<NodeConfig>, panel: bool, kernel: String, conditions: NodeConditions) -> Self {
-        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions }
+    pub fn new(
+        config: Arc<NodeConfig>,
+        panel: bool,
+        kernel: String,
+        conditions: NodeConditions,
+        updates: ConfigUpdates,
+    ) -> Self {
+        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions, updates }
     }
 }
 

@@ -241,13 +241,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the report to the panel: first the result of an installation, then the states in order.
+    /// Plans the report to the panel: first the result of an installation, then the end of a transfer, then the states in order.
     fn plan_reports(&mut self) {
         if !self.is_managed_by_panel() {
             return;
         }
         let result = self.record.install.unreported();
-        if result.is_none() && !self.state_report_is_due() {
+        if result.is_none() && self.record.transfer.is_none() && !self.state_report_is_due() {
             self.set_true(ConditionType::PanelNotified, Reason::Reported, "the panel has the current state");
             return;
         }
@@ -435,10 +435,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What the report job is for: the result of an installation, or the state.
+/// What the report job is for: the result of an installation, the end of a transfer, or the state.
 pub fn report_subject(record: &Record) -> Subject {
     match record.install.unreported() {
         Some(done) => Subject::InstallResult(done.token.clone()),
-        None => Subject::State,
+        None => record.transfer.as_ref().map_or(Subject::State, |ended| Subject::Transfer(ended.token.clone())),
     }
 }

@@ -13,7 +13,7 @@ use crate::activity::Activity;
 use crate::api::startup::Startup;
 use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, containers};
@@ -224,7 +224,13 @@ impl TestNodeBuilder {
             runtime,
             slots: Slots::new(node.concurrent_installs),
             start_slots: Slots::new(node.concurrent_starts),
-            node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
+            node: Node::new(
+                node,
+                self.panel.is_some(),
+                "test".into(),
+                NodeConditions::new(clock),
+                ConfigUpdates::new().0,
+            ),
             sync: self.panel.map(sync),
             store,
             activity: activity.unwrap_or_else(Activity::none),

@@ -601,7 +601,7 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
         JobKind::InstallLog => Subject::Container(text.into()),
         JobKind::Report => match text.strip_prefix("install:") {
             Some(token) => Subject::InstallResult(token.into()),
-            None => Subject::State,
+            None => text.strip_prefix("transfer:").map_or(Subject::State, |token| Subject::Transfer(token.into())),
         },
         JobKind::Removal => Subject::Deletion,
     };
