@@ -36,6 +36,9 @@ pub const RESET_CHECK: Duration = Duration::from_secs(2);
 /// After this time a reset that installations hold back is replaced by reports for the servers to which it is owed.
 pub const RESET_HELD_BACK: Duration = Duration::from_secs(600);
 
+/// Servers that are to be started after a boot wait this long for each other, so that their priority decides.
+pub const SLOT_ORDER: Duration = Duration::from_secs(2);
+
 /// Applying the panel's list waits for a list of all containers, which only saves calls of the first passes.
 pub const LIST_FOR_CONTAINERS: Duration = Duration::from_secs(1);
 /// All containers are listed this often, in case that the stream of events has lost one.

@@ -2,6 +2,8 @@
 
 #[path = "api/boot.rs"]
 mod boot;
+#[path = "api/crash.rs"]
+mod crash;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]
@@ -18,3 +20,5 @@ mod remove;
 mod replay;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/transfer.rs"]
+mod transfer;

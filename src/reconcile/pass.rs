@@ -152,11 +152,17 @@ impl Context {
             sync.forget(id);
         }
         self.release_slot(id);
+        self.release_start_slot(id);
     }
 
     /// Releases a server's install slot, and queues the servers that may take one now.
     fn release_slot(&self, id: ServerId) {
         self.slots.release(id).into_iter().for_each(|next| (self.wake)(next));
+    }
+
+    /// The same for the slots of starts after a boot.
+    fn release_start_slot(&self, id: ServerId) {
+        self.start_slots.release(id).into_iter().for_each(|next| (self.wake)(next));
     }
 }
 

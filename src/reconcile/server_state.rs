@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::observed::{Failure, Observed, Usage};
+use super::observed::{CrashTime, Failure, Observed, Usage};
 use super::step::{Step, StepKind};
 use crate::model::{Crash, DirectoryId, ServerId};
 use crate::retry::{self, Growth, Jitter};
@@ -36,6 +36,8 @@ struct ServerState {
     jobs: jobs::Jobs,
     /// A crash that a full disk could not record.
     crash: Option<Crash>,
+    /// The latest crash after which the server was to be started again. Its time was converted once: the clock may have been set since.
+    restart: Option<CrashTime>,
     /// The accepted generation that was observed last.
     generation: u64,
     /// Steps that failed.
@@ -115,7 +117,12 @@ impl ServerStates {
                 tracing::warn!(server.id = %id, "{path}");
             }
             let seen = state.containers.observed(watch, seen);
+            let known = state.restart.filter(|known| {
+                state.crash.is_some() || seen.restart.is_some_and(|seen| seen.recorded == known.recorded)
+            });
+            state.restart = known.or(seen.restart);
             Observed {
+                restart: state.restart,
                 prepared: state.prepared,
                 script_ready: state.script_ready.clone(),
                 crash: state.crash.clone(),
@@ -179,7 +186,13 @@ impl ServerStates {
 
     /// A crash cannot be recorded, because the disk is full.
     pub fn crash_unrecorded(&self, id: ServerId, crash: Crash) {
-        self.change(id, |state| state.crash = Some(crash));
+        let now = Instant::now();
+        self.change(id, |state| {
+            if crash.restarted {
+                state.restart = Some(CrashTime { recorded: crash.at, at: Some(now) });
+            }
+            state.crash = Some(crash);
+        });
     }
 
     /// A later crash is recorded.

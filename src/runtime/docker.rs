@@ -31,6 +31,7 @@ use bollard::errors::Error;
 use futures_util::stream::BoxStream;
 
 use super::host::{Engine, Host};
+use super::spec_builder;
 use super::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
     NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
@@ -198,6 +199,11 @@ impl Runtime for DockerRuntime {
             self.current_limits().insert(id.to_owned(), limits.hash());
         }
         Ok(())
+    }
+
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError> {
+        let name = spec_builder::server_network_name(server);
+        self.within(QUICK, || format!("removing the network {name}"), networks::remove(&self.docker, &name)).await
     }
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {

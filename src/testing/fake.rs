@@ -41,7 +41,7 @@ use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
-    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name, spec_builder,
 };
 use images::canonical;
 use pull::Pull;
@@ -326,6 +326,12 @@ impl Runtime for FakeRuntime {
             self.limits().insert(id.to_owned(), limits.hash());
         }
         Ok(())
+    }
+
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError> {
+        let name = spec_builder::server_network_name(server);
+        let request = Self::about("remove_network", &name, QUICK);
+        self.ask(request, move |state| view::remove_network(state, &name)).await
     }
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
