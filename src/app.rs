@@ -36,6 +36,7 @@ use crate::reconcile::slots::InstallSlots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::stats::Stats;
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
@@ -153,12 +154,14 @@ fn context(
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
+    let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
         node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         console,
+        stats,
         clock,
         servers: ServerStates::new(jitter.clone()),
         jitter,

@@ -21,6 +21,7 @@ pub mod reconcile;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod stats;
 pub mod store;
 pub mod sync;
 pub mod tasks;

@@ -8,6 +8,7 @@ use super::request::parameter;
 use super::startup::Startup;
 use super::{Api, ApiError, response};
 use crate::panel::client::WINGS_VERSION;
+use crate::stats;
 
 /// `GET /api/system[?v=2]`. The first form is constant and answered during the startup; the second one asks the container engine.
 pub async fn system(State(startup): State<Startup>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
@@ -42,7 +43,7 @@ async fn detailed(api: &Api) -> Result<Value, ApiError> {
         "system": {
             "architecture": architecture(),
             "cpu_threads": cpus(),
-            "memory_bytes": memory_bytes(),
+            "memory_bytes": stats::memory_bytes(),
             "kernel_version": kernel(),
             "os": os_name(),
             "os_type": std::env::consts::OS,
@@ -68,12 +69,6 @@ fn architecture() -> &'static str {
 
 fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// The memory of this host.
-pub fn memory_bytes() -> u64 {
-    let info = rustix::system::sysinfo();
-    (info.totalram as u64).saturating_mul(u64::from(info.mem_unit))
 }
 
 fn os_name() -> String {

@@ -17,6 +17,7 @@ use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
+use crate::stats::Stats;
 use crate::store::Store;
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -31,6 +32,7 @@ pub struct Context {
     /// The panel protocol, where there is a panel.
     pub sync: Option<Arc<PanelSync>>,
     pub console: Console,
+    pub stats: Stats,
     pub node: Node,
     pub clock: Clock,
     pub jitter: Arc<Jitter>,

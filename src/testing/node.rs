@@ -29,6 +29,7 @@ use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -215,6 +216,7 @@ impl TestNodeBuilder {
         let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let jitter = Arc::new(Jitter::seeded(self.seed));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
+        let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
             runtime,
             slots: InstallSlots::new(node.concurrent_installs),
@@ -222,6 +224,7 @@ impl TestNodeBuilder {
             sync: self.panel.map(sync),
             store,
             console,
+            stats,
             clock,
             servers: ServerStates::new(jitter.clone()),
             jitter,
