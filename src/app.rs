@@ -154,7 +154,7 @@ fn context(
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
-    let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
+    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
         node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),

@@ -4,6 +4,8 @@
 //! against both, and both have a `host` for images, networks and paths. `reconcile` and `console` call it. An event of
 //! [`Runtime::events`] names a container and requeues its server. `spec_builder` turns settings into container specs and is pure.
 
+pub mod cgroup;
+mod counters;
 pub mod docker;
 mod error;
 pub mod host;
@@ -18,6 +20,7 @@ use serde::Serialize;
 use tokio::io::AsyncWrite;
 
 use crate::model::{ContainerStatus, Owner, Role, ServerId};
+pub use counters::{Counters, Meter};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
     BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
@@ -215,6 +218,13 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Reads a container's log as raw bytes.
     async fn logs(&self, id: &str, part: LogPart) -> Result<Output, RuntimeError>;
+
+    /// Finds the kernel's counters of a running container. `None` where this process cannot see them, because the engine is on another
+    /// host or in another process namespace: then the engine has to be asked. It does not wait for the engine.
+    fn meter(&self, container: &ContainerStatus) -> Option<Box<dyn Meter>>;
+
+    /// Asks the engine for the counters of a container.
+    async fn counters(&self, id: &str) -> Result<Counters, RuntimeError>;
 
     /// Subscribes to the events of containers. The stream ends with the connection. The engine sends all events after this call
     /// returns, so a later listing misses nothing.

@@ -11,6 +11,7 @@ mod engine;
 mod faults;
 mod images;
 mod log;
+mod meter;
 mod program;
 mod pull;
 mod rejection;
@@ -34,16 +35,17 @@ pub use engine::{EPOCH, FakeEngine};
 pub use faults::{Call, Delivery, Faults, NoFaults};
 pub use images::{LocalImage, Pulls, RemoteImage};
 pub use log::LOG_CHUNKS;
-pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, default_program};
+pub use program::{Act, KILLED, Launch, Load, Program, Reaction, Script, ServerScript, Typed, default_program};
 
 use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
-    Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
-    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, Counters, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, Meter,
+    NetworkInfo, NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
 };
 use images::canonical;
+use meter::FakeMeter;
 use pull::Pull;
 use rejection::Rejection;
 use state::State;
@@ -360,6 +362,20 @@ impl Runtime for FakeRuntime {
             Ok(streams::output(Some(bytes), follows.then(|| container.read(false))))
         };
         self.ask(self.about_id("logs", id, QUICK), read).await
+    }
+
+    fn meter(&self, container: &ContainerStatus) -> Option<Box<dyn Meter>> {
+        FakeMeter::of(&self.engine, &container.id)
+    }
+
+    async fn counters(&self, id: &str) -> Result<Counters, RuntimeError> {
+        let key = id.to_owned();
+        let read = move |state: &mut State| {
+            let now = state.now;
+            let container = state.find(&key).ok_or_else(|| Rejection::no_container(&key))?;
+            Ok(container.counters(now).unwrap_or_default())
+        };
+        self.ask(self.about_id("counters", id, QUICK), read).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {

@@ -216,7 +216,7 @@ impl TestNodeBuilder {
         let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let jitter = Arc::new(Jitter::seeded(self.seed));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
-        let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
+        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
             runtime,
             slots: InstallSlots::new(node.concurrent_installs),

@@ -40,6 +40,7 @@ pub(super) fn status(
         id: container.id.clone(),
         state: container.phase.state(),
         paused: false,
+        process: None,
         started_at: container.started.map(|at| engine.timestamp(at)),
         finished_at: container.finished.map(|at| engine.timestamp(at)),
         token: ours.map(|purpose| purpose.token.clone()),
