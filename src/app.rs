@@ -36,7 +36,7 @@ use crate::reconcile::slots::InstallSlots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
-use crate::stats::Stats;
+use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
@@ -157,7 +157,7 @@ fn context(
     let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
+        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         console,

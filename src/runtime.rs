@@ -13,10 +13,12 @@ pub mod lines;
 mod spec;
 pub mod spec_builder;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
 use crate::model::{ContainerStatus, Owner, Role, ServerId};
@@ -151,6 +153,31 @@ pub struct EngineInfo {
     pub runc: String,
 }
 
+/// What images, containers and caches of the engine occupy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct EngineDiskUsage {
+    /// Bytes that containers have written to their own layers.
+    pub containers_size: i64,
+    /// Number of images.
+    pub images_total: usize,
+    /// Number of images that containers use.
+    pub images_active: usize,
+    /// Bytes of all images; a layer that several have counts once.
+    pub images_size: i64,
+    /// Bytes of the builder's cache.
+    pub build_cache_size: i64,
+}
+
+/// The engine's report about removed images, in Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PruneReport {
+    /// `{"Untagged": …}` or `{"Deleted": …}`.
+    pub images_deleted: Option<Vec<BTreeMap<String, String>>>,
+    /// Bytes.
+    pub space_reclaimed: i64,
+}
+
 /// The state of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -186,6 +213,13 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Version and size of the engine.
     async fn engine(&self) -> Result<EngineInfo, RuntimeError>;
+
+    /// What the engine's images, containers and caches occupy. It takes a busy engine a minute.
+    async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError>;
+
+    /// Removes the images that have no name and no container. What an image was called before a newer one was pulled counts as no
+    /// name.
+    async fn prune_images(&self) -> Result<PruneReport, RuntimeError>;
 
     /// Lists the containers of all servers, also those of other nodes.
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError>;

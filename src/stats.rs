@@ -27,8 +27,8 @@ use crate::runtime::{Counters, Runtime};
 use crate::store::Store;
 use crate::tasks::{TaskHandle, Tasks};
 use gauge::Gauge;
-
-pub use node::memory_bytes;
+use node::NodeGauge;
+pub use node::{Disk, NodeUtilization, kernel, memory_bytes, os_name};
 
 /// The time between two values for listeners.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -50,6 +50,7 @@ struct Inner {
     servers: Mutex<Servers>,
     /// The engine is being asked for counters.
     asking: Arc<AtomicBool>,
+    node_gauge: NodeGauge,
 }
 
 #[derive(Default)]
@@ -80,7 +81,8 @@ impl Stats {
     /// Statistics of the servers of this store, whose containers this runtime has.
     pub fn new(store: Store, runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, clock: Clock, tasks: Tasks) -> Self {
         let (servers, asking) = (Mutex::default(), Arc::default());
-        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, asking }) }
+        let node_gauge = NodeGauge::default();
+        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, asking, node_gauge }) }
     }
 
     /// This is the running container of a server, whose status was published before.
@@ -129,6 +131,12 @@ impl Stats {
         self.inner.refresh(ids).await;
         let servers = self.inner.servers();
         ids.iter().map(|id| self.inner.current(&servers, *id)).collect()
+    }
+
+    /// What the node uses now.
+    pub async fn node(&self) -> NodeUtilization {
+        let inner = &self.inner;
+        inner.node_gauge.measure(&inner.node.directories, inner.store.blocking()).await
     }
 }
 

@@ -16,10 +16,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use procfs::process::MountInfos;
 use procfs::{FromBufRead, ProcessCGroups};
 
 use super::counters::{Counters, Meter};
+use crate::files::mount_table;
 use crate::model::NetworkTraffic;
 use location::{Hierarchy, Location, Version};
 
@@ -36,9 +36,7 @@ pub struct Cgroups {
 impl Cgroups {
     /// Those of the mount table below `proc`. Without a readable one there are none.
     pub fn of_host(proc: &Path) -> Self {
-        let table = std::fs::read(proc.join("self/mountinfo")).unwrap_or_default();
-        let mounts = MountInfos::from_buf_read(table.as_slice()).map_or_else(|_| Vec::new(), |table| table.0);
-        let hierarchies = mounts.iter().filter_map(Hierarchy::of).collect();
+        let hierarchies = mount_table(proc).iter().filter_map(Hierarchy::of).collect();
         Self { proc: proc.to_owned(), hierarchies }
     }
 

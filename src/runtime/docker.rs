@@ -35,8 +35,9 @@ use futures_util::stream::BoxStream;
 use super::cgroup::Cgroups;
 use super::host::{Engine, Host};
 use super::{
-    Attachment, BuiltSpec, ContainerSpec, Counters, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, Meter,
-    NetworkInfo, NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
+    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, RuntimeError,
+    RuntimeEvent, container_name,
 };
 use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
@@ -136,6 +137,16 @@ impl Runtime for DockerRuntime {
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         let answer = containers::engine(&self.docker);
         self.within(QUICK, || "inspecting the container engine".into(), answer).await
+    }
+
+    async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError> {
+        let answer = stats::disk_usage(&self.wire);
+        self.within(CREATE, || "measuring the disk usage of the container engine".into(), answer).await
+    }
+
+    async fn prune_images(&self) -> Result<PruneReport, RuntimeError> {
+        let answer = stats::prune_images(&self.wire);
+        self.within(REMOVE, || "removing unused images".into(), answer).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {

@@ -41,8 +41,9 @@ use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
-    Attachment, BuiltSpec, ContainerSpec, Counters, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, Meter,
-    NetworkInfo, NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
+    LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent,
+    container_name,
 };
 use images::canonical;
 use meter::FakeMeter;
@@ -229,6 +230,15 @@ impl Runtime for FakeRuntime {
 
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         self.ask(Self::about("engine", "info", QUICK), |state| Ok(view::engine_info(state))).await
+    }
+
+    async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError> {
+        self.ask(Self::about("disk_usage", "of the engine", HEAVY), |state| Ok(view::disk_usage(state))).await
+    }
+
+    async fn prune_images(&self) -> Result<PruneReport, RuntimeError> {
+        // A local image always has its name.
+        self.ask(Self::about("prune_images", "of the engine", HEAVY), |_| Ok(PruneReport::default())).await
     }
 
     async fn ping(&self) -> Result<(), RuntimeError> {

@@ -1,3 +1,4 @@
+use procfs::process::MountInfo;
 use proptest::prelude::*;
 
 use super::location::Hierarchy;
@@ -8,8 +9,8 @@ use crate::model::DiskIo;
 const ID: &str = "4b49f25934671fa31ce06002fb2afe1381156847f3f0074d02ab3f2803e402ed";
 
 fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
-    let mounts = MountInfos::from_buf_read(mountinfo.as_bytes()).unwrap();
-    mounts.0.iter().filter_map(Hierarchy::of).collect()
+    let mounts = mountinfo.lines().map(|line| MountInfo::from_line(line).unwrap());
+    mounts.filter_map(|mount| Hierarchy::of(&mount)).collect()
 }
 
 fn find(mountinfo: &str, groups: &str, id: &str) -> Option<Location> {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::wire::Wire;
 use crate::model::{DiskIo, NetworkTraffic};
-use crate::runtime::Counters;
+use crate::runtime::{Counters, EngineDiskUsage, PruneReport};
 
 /// What is used of a container's statistics. Engines leave out what a controller does not count.
 #[derive(Debug, Default, Deserialize)]
@@ -68,6 +68,63 @@ pub(super) async fn counters(wire: &Wire, id: &str) -> Result<Counters, Error> {
     Ok(statistics.counters())
 }
 
+/// What is used of `docker system df`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct DiskUsage {
+    layers_size: i64,
+    images: Option<Vec<Image>>,
+    containers: Option<Vec<Container>>,
+    build_cache: Option<Vec<CacheEntry>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Image {
+    /// -1 where the engine did not count.
+    containers: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Container {
+    size_rw: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CacheEntry {
+    size: i64,
+    /// Its bytes are those of an image, too.
+    shared: bool,
+}
+
+/// What images, containers and the builder's cache occupy.
+pub(super) async fn disk_usage(wire: &Wire) -> Result<EngineDiskUsage, Error> {
+    let usage: DiskUsage = wire.get("/system/df").await?;
+    Ok(usage.sum())
+}
+
+impl DiskUsage {
+    fn sum(self) -> EngineDiskUsage {
+        let total = |sizes: &mut dyn Iterator<Item = i64>| sizes.fold(0, i64::saturating_add);
+        let images = self.images.unwrap_or_default();
+        let cache = self.build_cache.into_iter().flatten().filter(|entry| !entry.shared);
+        EngineDiskUsage {
+            containers_size: total(&mut self.containers.into_iter().flatten().map(|container| container.size_rw)),
+            images_total: images.len(),
+            images_active: images.iter().filter(|image| image.containers > 0).count(),
+            images_size: self.layers_size,
+            build_cache_size: total(&mut cache.map(|entry| entry.size)),
+        }
+    }
+}
+
+/// Removes images without a name, as the engine does by default.
+pub(super) async fn prune_images(wire: &Wire) -> Result<PruneReport, Error> {
+    wire.post("/images/prune").await
+}
+
 impl Statistics {
     fn counters(self) -> Counters {
         let Memory { usage, limit, stats } = self.memory_stats;
@@ -101,6 +158,23 @@ impl Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_disk_usage_of_engines_is_summed_up() {
+        let docker = r#"{"LayersSize":700,"Images":[{"Containers":2,"Size":500},{"Containers":0},{"Containers":-1}],
+            "Containers":[{"SizeRw":5,"SizeRootFs":100},{"SizeRootFs":100},{"SizeRw":7}],"Volumes":null,
+            "BuildCache":[{"Size":10,"Shared":true},{"Size":20,"Shared":false}]}"#;
+        let expected = EngineDiskUsage {
+            containers_size: 12,
+            images_total: 3,
+            images_active: 1,
+            images_size: 700,
+            build_cache_size: 20,
+        };
+        let read = |text: &str| serde_json::from_str::<DiskUsage>(text).unwrap().sum();
+        assert_eq!(read(docker), expected);
+        assert_eq!(read(r#"{"LayersSize":0,"Images":null}"#), EngineDiskUsage::default());
+    }
 
     #[test]
     fn the_statistics_of_engines_are_reduced_to_counters() {
