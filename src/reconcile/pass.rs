@@ -148,6 +148,7 @@ impl Context {
     /// Drops what is kept in memory of a server that is gone.
     fn drop_state(&self, id: ServerId) {
         self.servers.remove(id);
+        self.stats.remove(id);
         if let Some(sync) = &self.sync {
             sync.forget(id);
         }
