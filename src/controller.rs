@@ -8,6 +8,7 @@ pub mod containers;
 pub mod listing;
 pub mod manifests;
 pub mod queue;
+pub mod states;
 mod unknown_containers;
 
 use std::sync::Arc;
