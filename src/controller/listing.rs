@@ -1,6 +1,6 @@
 //! The panel's list after the start of the daemon: it is fetched and applied, then the panel's flags are reset.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::containers;
 use crate::model::{NodeConditionType, ServerId};
@@ -38,14 +38,14 @@ pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
     sync.follow_parked().await;
 }
 
-/// Waits until each of these servers had a pass.
+/// Waits until each of these servers had a pass, for [`wait::RESET_FOR_FIRST_PASSES`] at most.
 async fn first_passes(context: &Context, ids: Vec<ServerId>) {
-    let waiting = Mutex::new(ids);
-    let had_pass = |id| context.store.status(id).is_none_or(|status| !status.conditions.is_empty());
-    let all_had = || {
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while waiting.pop_if(|id| had_pass(*id)).is_some() {}
-        waiting.is_empty()
+    let servers = &context.servers;
+    let passes = async {
+        for id in ids.into_iter().filter(|id| context.store.get(*id).is_some()) {
+            servers.wait(id, wait::RESET_FOR_FIRST_PASSES, || servers.has_converged(id, 1)).await;
+        }
     };
-    wait::until(context.store.changes(), wait::RESET_FOR_FIRST_PASSES, all_had).await;
+    // Without an answer of the engine nothing can be taken over, and the reset is not held up.
+    let _ = tokio::time::timeout(wait::RESET_FOR_FIRST_PASSES, passes).await;
 }
