@@ -158,6 +158,8 @@ pub enum Reason {
     NotRestarted,
     /// The server crashed and stays offline, since crash detection is off.
     CrashDetectionDisabled,
+    /// Wings ran the node since: what it left running is taken over, and what was stopped there is no longer asked to run.
+    TakenOver,
     /// A power request expired before it could begin.
     Expired,
     /// The server was never requested to run; of `Installed`: no installation was ever requested.
