@@ -16,3 +16,5 @@ mod power;
 mod remove;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/system.rs"]
+mod system;

@@ -1,6 +1,7 @@
 //! What the next start of a running server changes.
 
 use super::fixture::{Fixture, container};
+use crate::model::settings::UnenforcedLimit;
 use crate::model::{ConditionStatus, ConditionType, DigestKey, Fields, Reason};
 use crate::reconcile::plan::{Plan, Verdict};
 
@@ -76,4 +77,20 @@ fn a_server_that_does_not_run_is_neither() {
         let plan = fixture.plan();
         assert!(plan.conditions.iter().all(|verdict| verdict.kind != ConditionType::UpToDate));
     }
+}
+
+#[test]
+fn limits_that_the_host_does_not_enforce_are_named_while_the_server_runs() {
+    let plan = |unenforced: &[UnenforcedLimit]| {
+        running(None, "game:2", Fields::default())
+            .with(|fixture| fixture.observed.wanted.as_mut().unwrap().unenforced = unenforced.to_vec())
+            .plan()
+    };
+    let with = plan(&[UnenforcedLimit::OomKiller, UnenforcedLimit::Swap]);
+    let condition = verdict(&with, ConditionType::LimitsEnforced);
+    assert_eq!((condition.status, condition.reason), (ConditionStatus::False, Reason::NotSupported));
+    assert!(condition.message.starts_with("this host does not enforce oom_killer: false ("), "{}", condition.message);
+    assert!(condition.message.contains("), swap ("), "{}", condition.message);
+    assert_eq!(verdict(&with, ConditionType::Ready).status, ConditionStatus::True, "it runs as well as it can");
+    assert!(!plan(&[]).conditions.iter().any(|verdict| verdict.kind == ConditionType::LimitsEnforced));
 }
