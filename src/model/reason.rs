@@ -107,6 +107,10 @@ pub enum Reason {
     /// Fields of the manifest that need another container have changed: a restart applies them.
     RestartRequired,
 
+    // `LimitsEnforced`
+    /// The kernel of this host cannot enforce a limit.
+    NotSupported,
+
     // `Running`
     /// A person has paused the container.
     Paused,
