@@ -44,7 +44,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("similar", &["src/egg_files/diff.rs"]),
     ("notify", &["src/store/watch.rs", "src/store/watch/"]),
     ("axum", &["src/api.rs", "src/api/", "src/app/listeners.rs", "src/app/listeners/", "src/testing/node.rs"]),
-    ("tokio_rustls", &["src/app/listeners/certificates.rs", "src/app/listeners/certificates/"]),
+    (
+        "tokio_rustls",
+        &[
+            "src/app/listeners/acme.rs",
+            "src/app/listeners/acme/",
+            "src/app/listeners/certificates.rs",
+            "src/app/listeners/certificates/",
+        ],
+    ),
     ("instant_acme", &["src/app/listeners/acme.rs", "src/app/listeners/acme/"]),
     ("rcgen", &["src/app/listeners/certificates.rs", "src/app/listeners/certificates/", "src/app/listeners/acme/"]),
     ("x509_parser", &["src/app/listeners/acme.rs", "src/app/listeners/acme/"]),
