@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, activity, containers, listing, manifests};
+use crate::controller::{self, activity, containers, listing, manifests, states};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -33,10 +33,11 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
@@ -132,6 +133,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     wait_for_end().await;
     tracing::info!("daemon ends; containers keep running");
     tasks.shutdown(SHUTDOWN_TIMEOUT).await;
+    states::finish(&context).await;
     listeners::close(&node);
     Ok(())
 }
@@ -145,6 +147,7 @@ fn context(
     panel: Option<Arc<HttpPanel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
+    store.take_over_states();
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
@@ -160,19 +163,22 @@ fn context(
     let activity = panel
         .clone()
         .map(|panel| Activity::open(panel, (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks));
+    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions, updates),
+        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         activity: activity.unwrap_or_else(Activity::none),
         console,
+        stats,
         clock,
         servers: ServerStates::new(jitter.clone()),
         jitter,
         ids: Ids::Time,
         tasks: tasks.clone(),
-        slots: InstallSlots::new(node.concurrent_installs),
+        slots: Slots::new(node.concurrent_installs),
+        start_slots: Slots::new(node.concurrent_starts),
         disk_scans: DiskScans::default(),
         wake,
     }))
@@ -230,6 +236,7 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
     let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
+    tasks.spawn("states", states::follow(context.clone()));
     tasks.spawn("manifests", manifests::follow(context.clone(), events));
     if let Some(sync) = &context.sync {
         tasks.spawn("activity", activity::send(context.clone()));

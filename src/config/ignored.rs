@@ -21,7 +21,6 @@ const UNSUPPORTED: &[&str] = &[
     "system.sftp.bind_port",
     "system.sftp.read_only",
     "system.sftp.key_only",
-    "system.crash_detection_activity_lines",
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",

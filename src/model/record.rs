@@ -164,7 +164,7 @@ pub enum InstallOutcome {
 }
 
 /// A crash of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Crash {
     pub container: String,
@@ -174,6 +174,15 @@ pub struct Crash {
     pub oom_killed: bool,
     /// Whether the server was started again.
     pub restarted: bool,
+    /// Its position among the crashes in a row of one power request, counted from 1. An earlier release has recorded none.
+    #[serde(default)]
+    pub in_row: u32,
+    /// The power request that the server ran for.
+    #[serde(default)]
+    pub power: String,
+    /// The last lines of the console, oldest first. Only the latest crash has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
 impl Record {
@@ -197,8 +206,9 @@ impl Record {
         }
     }
 
-    /// Adds a crash, and drops the oldest ones.
+    /// Adds a crash, and drops the oldest ones and the lines of those before it.
     pub fn push_crash(&mut self, crash: Crash) {
+        self.crashes.iter_mut().for_each(|earlier| earlier.lines.clear());
         self.crashes.push(crash);
         let excess = self.crashes.len().saturating_sub(CRASH_HISTORY);
         self.crashes.drain(..excess);

@@ -8,7 +8,7 @@ use super::disk_scans::DiskScans;
 use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::server_state::ServerStates;
-use super::slots::InstallSlots;
+use super::slots::Slots;
 use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::{ConfigUpdates, NodeConfig};
@@ -18,6 +18,7 @@ use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
+use crate::stats::Stats;
 use crate::store::Store;
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -34,13 +35,17 @@ pub struct Context {
     /// Entries of the panel's activity log.
     pub activity: Activity,
     pub console: Console,
+    pub stats: Stats,
     pub node: Node,
     pub clock: Clock,
     pub jitter: Arc<Jitter>,
     pub ids: Ids,
     pub tasks: Tasks,
     pub servers: ServerStates,
-    pub slots: InstallSlots,
+    /// Of installations.
+    pub slots: Slots,
+    /// Of starts after a boot of the host or a restart of the engine.
+    pub start_slots: Slots,
     pub disk_scans: DiskScans,
     pub wake: Wake,
 }

@@ -25,11 +25,12 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -206,6 +207,7 @@ impl TestNodeBuilder {
         let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
         let store =
             Store::open(&node.directories.root, blocking, clock, Some(self.disk.clone())).expect("the state folder");
+        store.take_over_states();
         let identity = identity::settle(&node.directories.root).expect("the node's identity").identity;
         let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default()).with_identity(identity);
         let host = (self.host)(host);
@@ -220,9 +222,11 @@ impl TestNodeBuilder {
             .clone()
             .map(|panel| Activity::open(panel, (&*node).into(), clock, jitter.clone(), blocking, &tasks));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
+        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
             runtime,
-            slots: InstallSlots::new(node.concurrent_installs),
+            slots: Slots::new(node.concurrent_installs),
+            start_slots: Slots::new(node.concurrent_starts),
             node: Node::new(
                 node,
                 self.panel.is_some(),
@@ -234,6 +238,7 @@ impl TestNodeBuilder {
             store,
             activity: activity.unwrap_or_else(Activity::none),
             console,
+            stats,
             clock,
             servers: ServerStates::new(jitter.clone()),
             jitter,
