@@ -37,6 +37,7 @@ use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
@@ -159,13 +160,15 @@ fn context(
     let activity = panel
         .clone()
         .map(|panel| Activity::open(panel, (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks));
+    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions, updates),
+        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         activity: activity.unwrap_or_else(Activity::none),
         console,
+        stats,
         clock,
         servers: ServerStates::new(jitter.clone()),
         jitter,

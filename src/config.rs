@@ -160,4 +160,6 @@ fn absolute(source: &Path, text: &str) -> PathBuf {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ pub mod settings;
 pub mod status;
 mod text;
 pub mod time;
+pub mod utilization;
 pub mod value;
 
 pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort, Role};
@@ -38,4 +39,5 @@ pub use restart::{Restart, RestartPolicy};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionStatus, ConditionType, Event, Phase, PowerState, Status};
 pub use time::Timestamp;
+pub use utilization::{DiskIo, NetworkTraffic, Utilization};
 pub use value::PlainValue;

@@ -28,6 +28,10 @@ pub const LOGS_FOR_TRANSCRIPT: Duration = Duration::from_secs(10);
 pub const REPLAY: Duration = Duration::from_secs(60);
 /// Observing the paths of a server's mounts, all of them together. A network file system may never answer.
 pub const MOUNT_PATHS: Duration = Duration::from_secs(5);
+/// Measuring the file systems of the node. A panel waits one second for the answer.
+pub const DISKS: Duration = Duration::from_millis(500);
+/// A diagnostics report waits for the container engine. A panel waits five seconds for the report.
+pub const REPORT_FOR_ENGINE: Duration = Duration::from_secs(2);
 
 /// One attempt to reset the panel's flags. Requests to install wait as long, so it is shorter than the panel's own timeout.
 pub const RESET: Duration = Duration::from_secs(5);

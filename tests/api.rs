@@ -16,6 +16,8 @@ mod node;
 mod power;
 #[path = "api/remove.rs"]
 mod remove;
+#[path = "api/replay.rs"]
+mod replay;
 #[path = "api/streams.rs"]
 mod streams;
 #[path = "api/transfer.rs"]

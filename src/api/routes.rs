@@ -14,7 +14,7 @@ use super::guard::{self, Access, Endpoint, Guard};
 use super::request::limit_body;
 use super::servers::transfer;
 use super::startup::Startup;
-use super::{local, servers, system, update};
+use super::{diagnostics, local, servers, system, update};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -38,6 +38,11 @@ fn table() -> Vec<Route> {
     vec![
         Route::new(GET, "/api/system", Node, NONE, system::system),
         Route::new(POST, "/api/update", Node, SMALL, update::update),
+        Route::new(GET, "/api/system/ips", Node, NONE, system::ips),
+        Route::new(GET, "/api/system/utilization", Node, NONE, system::utilization),
+        Route::new(GET, "/api/system/docker/disk", Node, NONE, system::engine_disk),
+        Route::new(DELETE, "/api/system/docker/image/prune", Node, NONE, system::prune_images),
+        Route::new(GET, "/api/diagnostics", Node, NONE, diagnostics::text),
         Route::new(GET, "/api/servers", Node, NONE, servers::list),
         Route::new(POST, "/api/servers", Node, SMALL, servers::create),
         Route::new(GET, "/api/servers/{server}", Node, NONE, servers::get),
@@ -56,6 +61,7 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
         Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),
+        Route::new(GET, "/local/diagnostics", Local, NONE, diagnostics::report),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
         Route::new(GET, "/local/events", Local, NONE, local::events::events),
         Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::error::CliError;
 use super::output::Format;
+use crate::diagnostics::{LOG_LINES, MAX_LOG_LINES};
 use crate::model::time::Span;
 
 /// Node daemon of a game-server host: reconciles the host's servers with their specs
@@ -128,6 +129,8 @@ pub enum Command {
     Events(Events),
     /// Show the console output or the install log of a server
     Logs(Logs),
+    /// Print a report about the node for people who help you; it contains no secrets and is sent nowhere
+    Diagnostics(Diagnostics),
     /// Print the version
     Version,
     /// Print completions for a shell
@@ -278,4 +281,18 @@ pub struct Events {
     pub follow: bool,
     #[command(flatten)]
     pub select: Select,
+}
+
+/// Arguments of `diagnostics`.
+#[derive(Debug, Args)]
+pub struct Diagnostics {
+    /// Show the addresses of the panel and of the daemon's listeners
+    #[arg(long)]
+    pub include_endpoints: bool,
+    /// Leave the daemon's log out
+    #[arg(long)]
+    pub no_logs: bool,
+    /// The last N lines of the daemon's log, at most 500
+    #[arg(long, value_name = "N", default_value_t = LOG_LINES, value_parser = clap::value_parser!(u64).range(1..=MAX_LOG_LINES))]
+    pub log_lines: u64,
 }

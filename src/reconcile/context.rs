@@ -18,6 +18,7 @@ use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
+use crate::stats::Stats;
 use crate::store::Store;
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -34,6 +35,7 @@ pub struct Context {
     /// Entries of the panel's activity log.
     pub activity: Activity,
     pub console: Console,
+    pub stats: Stats,
     pub node: Node,
     pub clock: Clock,
     pub jitter: Arc<Jitter>,

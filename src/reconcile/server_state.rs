@@ -26,7 +26,8 @@ pub use jobs::JobError;
 /// The states of all servers.
 pub struct ServerStates {
     jitter: Arc<Jitter>,
-    servers: Mutex<BTreeMap<ServerId, ServerState>>,
+    /// Boxed, because a node of the map has room for eleven, and is half empty where ids come in their order.
+    servers: Mutex<BTreeMap<ServerId, Box<ServerState>>>,
 }
 
 #[derive(Default)]
@@ -46,6 +47,8 @@ struct ServerState {
     script_ready: Option<String>,
     /// Folders and small files are in place.
     prepared: bool,
+    /// Held while configuration files are written.
+    config_files: Arc<tokio::sync::Mutex<()>>,
     /// The directory of the server's files, when it was looked for last.
     files: Option<DirectoryId>,
     /// Revision of the record over which a pass converged last.
@@ -67,7 +70,7 @@ impl ServerStates {
         Self { jitter, servers: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, ServerState>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<ServerState>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +83,7 @@ impl ServerStates {
     }
 
     fn read<T: Default>(&self, id: ServerId, read: impl FnOnce(&ServerState) -> T) -> T {
-        self.lock().get(&id).map(read).unwrap_or_default()
+        self.lock().get(&id).map(|state| read(state)).unwrap_or_default()
     }
 
     fn retry_at(&self, growth: Growth, failures: u32) -> Instant {
@@ -151,6 +154,11 @@ impl ServerStates {
     /// Folders and small files are in place.
     pub fn prepared(&self, id: ServerId) {
         self.change(id, |state| state.prepared = true);
+    }
+
+    /// Held by whoever writes a server's configuration files, until the last byte is written.
+    pub fn config_files(&self, id: ServerId) -> Arc<tokio::sync::Mutex<()>> {
+        self.change(id, |state| state.config_files.clone())
     }
 
     /// This is the directory of the server's files now. Returns whether it was another one before.

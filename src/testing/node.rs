@@ -30,6 +30,7 @@ use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -220,6 +221,7 @@ impl TestNodeBuilder {
             .clone()
             .map(|panel| Activity::open(panel, (&*node).into(), clock, jitter.clone(), blocking, &tasks));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
+        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
             runtime,
             slots: Slots::new(node.concurrent_installs),
@@ -235,6 +237,7 @@ impl TestNodeBuilder {
             store,
             activity: activity.unwrap_or_else(Activity::none),
             console,
+            stats,
             clock,
             servers: ServerStates::new(jitter.clone()),
             jitter,

@@ -17,8 +17,7 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
-        let _permit = context.disk_scans.permit(DiskScan::Removal).await;
-        context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
+        run.scan(DiskScan::Removal, move |_| layout.remove_server(id, remove_backups)).await?;
         Ok(())
     }
 }

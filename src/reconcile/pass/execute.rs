@@ -82,6 +82,7 @@ impl Context {
                     id: container,
                     state: ContainerState::Created,
                     paused: false,
+                    process: None,
                     started_at: None,
                     finished_at: None,
                     token: Some(purpose.token),

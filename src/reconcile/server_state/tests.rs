@@ -17,6 +17,7 @@ fn container(state: ContainerState) -> ContainerStatus {
         id: "c1".into(),
         state,
         paused: false,
+        process: None,
         started_at: None,
         finished_at: None,
         token: None,

@@ -166,10 +166,9 @@ pub(super) async fn inspect(
         Some(renamed) => found(inspection(wire, &renamed.id).await)?,
         None => named,
     };
-    let process = found.as_ref().map_or(0, |found| found.state.pid);
     let mut status = found.map(Inspection::status);
     if let Some(status) = &mut status {
-        if status.running() && process > 0 {
+        if let Some(process) = status.process {
             status.files = mounted(process, role).await;
         }
         let second = others.into_iter().filter(|other| other.running && other.id != status.id);
@@ -242,6 +241,7 @@ impl Inspection {
         ContainerStatus {
             id: self.id,
             paused,
+            process: Some(self.state.pid).filter(|pid| *pid > 0 && state == ContainerState::Running),
             started_at,
             // The engine reads two clocks, so a short run may end before its start.
             finished_at: if ended {

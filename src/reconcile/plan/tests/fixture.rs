@@ -89,6 +89,7 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
         id: id.into(),
         state: ContainerState::Created,
         paused: false,
+        process: None,
         started_at: None,
         finished_at: None,
         token: token.map(Into::into),
