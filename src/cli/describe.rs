@@ -14,8 +14,8 @@ use super::server::{ServerView, runs_unasked};
 use crate::config::Directories;
 use crate::model::settings::Allocations;
 use crate::model::{
-    Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, Restart, RestartPolicy,
-    ServerId, Status, Timestamp,
+    Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, Restart,
+    RestartPolicy, ServerId, Status, Timestamp,
 };
 use crate::requests;
 use crate::store::{CONFIG_FILE, DATA_FOLDER, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, STATUS_FILE};

@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn an_image_without_a_command_is_explained() {
-        for message in ["No command specified", "no command or entrypoint provided, and no CMD or ENTRYPOINT from image"] {
+        for message in
+            ["No command specified", "no command or entrypoint provided, and no CMD or ENTRYPOINT from image"]
+        {
             let text = rejected(400, message).to_string();
             assert!(text.contains("STARTUP"), "{text}");
         }
