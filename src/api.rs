@@ -9,6 +9,7 @@
 //! its file. The socket also has the routes of `local`.
 
 mod body;
+mod client_address;
 mod diagnostics;
 mod error;
 mod guard;
@@ -21,12 +22,14 @@ mod servers;
 pub mod startup;
 mod stream;
 mod system;
+mod update;
 mod view;
 
 use std::sync::Arc;
 
 use crate::reconcile::context::Context;
 
+pub use client_address::ClientAddress;
 pub use error::ApiError;
 pub use guard::Endpoint;
 pub use peer::Peer;

@@ -10,6 +10,7 @@ mod about;
 mod apply;
 mod arguments;
 mod client;
+mod configure;
 mod describe;
 mod diagnostics;
 mod error;
@@ -97,6 +98,7 @@ async fn perform(
     match command {
         // Handled by the caller.
         Command::Run(_) => Ok(()),
+        Command::Configure(wanted) => configure::run(node, wanted).await,
         Command::Get(select) => get::run(&open().await?, select, printer).await,
         Command::Describe(one) => describe::run(&open().await?, one, printer).await,
         Command::Plan(select) => plan::run(&open().await?, select, printer).await,

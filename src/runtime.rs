@@ -247,6 +247,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Changes the limits of a container in place. One that does not exist is no error.
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError>;
 
+    /// Removes the network that belongs to a server, if there is one. Its containers are removed before.
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError>;
+
     /// Opens a container's terminal.
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError>;
 

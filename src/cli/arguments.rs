@@ -107,6 +107,8 @@ impl Arguments {
 pub enum Command {
     /// Run the daemon in the foreground
     Run(RunOptions),
+    /// Write the node's configuration file, as the panel has it
+    Configure(Configure),
     /// List servers
     Get(Select),
     /// Show the details of one server: conditions, installation, crashes, events, files
@@ -138,6 +140,29 @@ pub enum Command {
     },
     /// Print the JSON Schema of a manifest
     Schema,
+}
+
+/// Arguments of `configure`, as the panel prints them for Wings. What is missing is asked for.
+#[derive(Debug, Args)]
+pub struct Configure {
+    /// Address of the panel, such as https://panel.example.com
+    #[arg(short, long, value_name = "URL")]
+    pub panel_url: Option<String>,
+    /// API key of an administrator (not the node's token)
+    #[arg(short, long, value_name = "KEY")]
+    pub token: Option<String>,
+    /// Number of the node in the panel
+    #[arg(short, long, value_name = "NUMBER")]
+    pub node: Option<String>,
+    /// The file to write, instead of --config
+    #[arg(short, long, value_name = "FILE")]
+    pub config_path: Option<PathBuf>,
+    /// Change a file that is there; its other keys stay
+    #[arg(long)]
+    pub r#override: bool,
+    /// Do not verify the panel's TLS certificate
+    #[arg(long)]
+    pub allow_insecure: bool,
 }
 
 /// Any number of servers.

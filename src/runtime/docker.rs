@@ -34,6 +34,7 @@ use futures_util::stream::BoxStream;
 
 use super::cgroup::Cgroups;
 use super::host::{Engine, Host};
+use super::spec_builder;
 use super::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
     LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, RuntimeError,
@@ -214,6 +215,11 @@ impl Runtime for DockerRuntime {
             self.current_limits().insert(id.to_owned(), limits.hash());
         }
         Ok(())
+    }
+
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError> {
+        let name = spec_builder::server_network_name(server);
+        self.within(QUICK, || format!("removing the network {name}"), networks::remove(&self.docker, &name)).await
     }
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {

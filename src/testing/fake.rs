@@ -43,7 +43,7 @@ use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
     LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent,
-    container_name,
+    container_name, spec_builder,
 };
 use images::canonical;
 use meter::FakeMeter;
@@ -338,6 +338,12 @@ impl Runtime for FakeRuntime {
             self.limits().insert(id.to_owned(), limits.hash());
         }
         Ok(())
+    }
+
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError> {
+        let name = spec_builder::server_network_name(server);
+        let request = Self::about("remove_network", &name, QUICK);
+        self.ask(request, move |state| view::remove_network(state, &name)).await
     }
 
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {

@@ -1,6 +1,7 @@
 //! Limits of containers, from the panel's units to the engine's.
 
 use crate::config::NodeConfig;
+use crate::model::Resources;
 use crate::model::settings::{Build, UnenforcedLimit};
 use crate::runtime::{CPU_PERIOD, HostInfo, Limits};
 
@@ -36,6 +37,12 @@ pub fn unenforced(build: &Build, host: &HostInfo) -> Vec<UnenforcedLimit> {
         (UnenforcedLimit::IoWeight, ![0, default.io_weight].contains(&build.io_weight) && !host.kernel.block_io_weight),
     ];
     asked.into_iter().filter(|(_, missing)| *missing).map(|(limit, _)| limit).collect()
+}
+
+/// The limits until the start-up has finished, where its boost is more than the limit of CPU time.
+pub(super) fn of_start(limits: &Limits, resources: &Resources) -> Option<Limits> {
+    let boost = resources.cpu_start_boost?.saturating_mul(CPU_PERIOD / 100);
+    limits.cpu.filter(|cpu| *cpu < boost).map(|_| Limits { cpu: Some(boost), ..limits.clone() })
 }
 
 /// The limits of an installer: the larger ones of the server and of the node's minimum for installers.
@@ -139,6 +146,22 @@ mod tests {
         ] {
             assert_eq!(unenforced(&build, &HostInfo::default()), expected, "{build:?}");
             assert_eq!(unenforced(&build, &host()), [], "{build:?}");
+        }
+    }
+
+    #[test]
+    fn a_boost_replaces_a_lower_limit_until_the_start_up_has_finished() {
+        for (limit, boost, expected) in [
+            (50, Some(400), Some(400_000)),
+            (50, None, None),
+            (0, Some(400), None),
+            (400, Some(400), None),
+            (500, Some(400), None),
+        ] {
+            let limits = server(|build| build.cpu_limit = limit);
+            let start = of_start(&limits, &Resources { cpu_start_boost: boost, ..Resources::default() });
+            assert_eq!(start.as_ref().map(|start| start.cpu.unwrap()), expected, "{limit} {boost:?}");
+            assert!(start.is_none_or(|start| Limits { cpu: limits.cpu, ..start } == limits), "nothing else changes");
         }
     }
 

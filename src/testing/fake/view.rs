@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::container::Container;
 use super::engine::FakeEngine;
 use super::images::canonical;
+use super::rejection::Rejection;
 use super::state::{Network, State};
 use crate::model::{ContainerStatus, NodeIdentity, Role, ServerId};
-use crate::runtime::{EngineDiskUsage, EngineInfo, NetworkInfo, NetworkSpec, container_name};
+use crate::runtime::{ContainerSpec, EngineDiskUsage, EngineInfo, NetworkInfo, NetworkSpec, container_name};
 
 pub(super) fn engine_info(state: &State) -> EngineInfo {
     let count = |which: fn(&Container) -> bool| {
@@ -76,4 +77,16 @@ pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkIn
     let info = NetworkInfo { driver: spec.driver.clone(), gateway: Some(gateway) };
     state.networks.insert(spec.name.clone(), Network { info: info.clone(), subnet });
     info
+}
+
+/// Removes a network that no container uses; a missing one is no error.
+pub(super) fn remove_network(state: &mut State, name: &str) -> Result<(), Rejection> {
+    let uses = |spec: &ContainerSpec| {
+        spec.network_mode == name || spec.endpoint.as_ref().is_some_and(|endpoint| endpoint.network == name)
+    };
+    if state.containers.values().any(|container| container.running() && uses(&container.spec)) {
+        return Err(Rejection::new(403, format!("error while removing network: network {name} has active endpoints")));
+    }
+    state.networks.remove(name);
+    Ok(())
 }
