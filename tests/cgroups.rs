@@ -45,6 +45,10 @@ impl Groups {
             Some(_) => ["memory", "cpuacct", "blkio"].into_iter().filter_map(v1).chain(v2).collect(),
             None => vec![v2.expect("control groups are mounted")],
         };
+        if memory.is_none() {
+            // With systemd they are enabled.
+            let _ = fs::write(roots[0].join("cgroup.subtree_control"), "+cpu +memory +io");
+        }
         let mut folders: Vec<PathBuf> = roots.iter().map(|root| root.join(&name)).collect();
         folders.dedup();
         for folder in &folders {
