@@ -3,6 +3,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod activity;
 pub mod api;
 pub mod app;
 pub mod atomic;
@@ -11,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod controller;
+pub mod diagnostics;
 pub mod egg_files;
 pub mod events;
 pub mod files;
@@ -21,6 +23,7 @@ pub mod reconcile;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod stats;
 pub mod store;
 pub mod sync;
 pub mod tasks;

@@ -1,6 +1,8 @@
 //! The command line as a process: its output and exit codes, on a state folder without a daemon and with one whose container engine
 //! does not answer.
 
+#[path = "cli/configure.rs"]
+mod configure;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/git.rs"]

@@ -11,8 +11,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use ipnet::IpNet;
 use tracing::Instrument;
 
+use super::client_address::ClientAddress;
 use super::error::{ApiError, json_error, with_request_id};
 use super::peer::Peer;
 use crate::config::{Live, NodeConfig, Secret};
@@ -31,6 +33,8 @@ pub enum Endpoint {
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Everybody: the handler itself checks its callers.
+    Anyone,
     /// Callers with the node's token, and callers of the unix socket.
     NodeToken,
     /// Callers of the unix socket. TCP does not have the route.
@@ -43,6 +47,7 @@ pub struct Guard {
     panel: HeaderValue,
     allowed_origins: Vec<String>,
     private_network: bool,
+    trusted_proxies: Vec<IpNet>,
     live: Live,
 }
 
@@ -73,8 +78,12 @@ pub fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
 }
 
-async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
+        let client = ClientAddress::of(peer, request.headers(), &guard.trusted_proxies);
+        request.extensions_mut().insert(client);
+    }
     let span = request_span(&request, &request_id);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
@@ -101,8 +110,10 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
 /// The span of a request, at every log level. The query is left out: it may contain a token.
 fn request_span(request: &Request, request_id: &str) -> tracing::Span {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| tracing::field::display(*peer));
+    let client = request.extensions().get::<ClientAddress>().and_then(|ClientAddress(client)| *client);
+    let client = client.map(tracing::field::display);
     let (method, path) = (request.method(), request.uri().path());
-    tracing::error_span!("request", request.id = request_id, peer, %method, path)
+    tracing::error_span!("request", request.id = request_id, peer, client, %method, path)
 }
 
 /// The response to a request without this token.
@@ -129,6 +140,7 @@ impl Guard {
             panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
             allowed_origins: node.api.allowed_origins.clone(),
             private_network: node.api.allow_cors_private_network,
+            trusted_proxies: node.api.trusted_proxies.clone(),
             live: node.live.clone(),
         }
     }
@@ -140,7 +152,7 @@ impl Guard {
     /// Whether this listener has routes with this access.
     pub fn serves(&self, access: Access) -> bool {
         match access {
-            Access::NodeToken => true,
+            Access::Anyone | Access::NodeToken => true,
             Access::LocalSocket => matches!(self.endpoint, Endpoint::Local),
         }
     }
@@ -148,7 +160,7 @@ impl Guard {
     /// The response to a caller who may not call a route with this access.
     pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
-            (Endpoint::Local, _) => None,
+            (Endpoint::Local, _) | (_, Access::Anyone) => None,
             (Endpoint::Tcp, Access::NodeToken) => reject_without(&self.live.get().token, request),
             (Endpoint::Tcp, Access::LocalSocket) => Some(not_found()),
         }

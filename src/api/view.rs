@@ -4,14 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::system;
-use crate::model::{Manifest, PowerState, Role, ServerId};
+use crate::model::{Manifest, PowerState, ServerId, Utilization};
 use crate::reconcile::context::Context;
 use crate::store::Snapshot;
 
@@ -36,59 +34,27 @@ pub struct ServerView {
     configuration: Arc<RawValue>,
 }
 
-/// Resources in use. Usage of CPU, memory, network and disk I/O is not measured.
-#[derive(Serialize)]
-struct Utilization {
-    memory_bytes: u64,
-    /// That of the host for a server without a limit.
-    memory_limit_bytes: u64,
-    cpu_absolute: f64,
-    network: Network,
-    disk_io: DiskIo,
-    /// Milliseconds since the container was started; 0 if the server is offline, which is what the panel takes 0 for.
-    uptime: u64,
-    state: PowerState,
-    disk_bytes: u64,
-}
-
-#[derive(Default, Serialize)]
-struct Network {
-    rx_bytes: u64,
-    tx_bytes: u64,
-}
-
-#[derive(Default, Serialize)]
-struct DiskIo {
-    read_bytes: u64,
-    write_bytes: u64,
-}
-
 impl ServerViews {
     /// The servers that the panel lists.
-    pub fn list(&self, context: &Context) -> Vec<ServerView> {
-        let snapshots = context.store.list();
-        let listed = snapshots.iter().filter(|snapshot| snapshot.is_listed());
-        listed.filter_map(|snapshot| self.one(context, snapshot)).collect()
+    pub async fn list(&self, context: &Context) -> Vec<ServerView> {
+        let mut snapshots = context.store.list();
+        snapshots.retain(|snapshot| snapshot.is_listed());
+        let ids: Vec<ServerId> = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        let used = context.stats.read_all(&ids).await;
+        snapshots.iter().zip(used).filter_map(|(snapshot, used)| self.view(context, snapshot, used)).collect()
     }
 
     /// One server; `None` without a manifest.
-    pub fn one(&self, context: &Context, snapshot: &Snapshot) -> Option<ServerView> {
+    pub async fn one(&self, context: &Context, snapshot: &Snapshot) -> Option<ServerView> {
+        self.view(context, snapshot, context.stats.read(snapshot.id).await)
+    }
+
+    fn view(&self, context: &Context, snapshot: &Snapshot, utilization: Utilization) -> Option<ServerView> {
         let manifest = snapshot.manifest.as_deref()?;
-        let status = context.store.status(snapshot.id);
-        let (state, disk_bytes) = status.map(|status| (status.state, status.disk_bytes)).unwrap_or_default();
         Some(ServerView {
-            state,
+            state: utilization.state,
             is_suspended: manifest.spec.suspended,
-            utilization: Utilization {
-                memory_bytes: 0,
-                memory_limit_bytes: memory_limit(context, manifest),
-                cpu_absolute: 0.0,
-                network: Network::default(),
-                disk_io: DiskIo::default(),
-                uptime: if state == PowerState::Offline { 0 } else { uptime(context, snapshot.id) },
-                state,
-                disk_bytes,
-            },
+            utilization,
             configuration: self.configuration(context, snapshot, manifest),
         })
     }
@@ -111,19 +77,6 @@ impl ServerViews {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Configuration>> {
         self.configurations.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn memory_limit(context: &Context, manifest: &Manifest) -> u64 {
-    let limit = context.node.config.overhead.memory_limit_bytes(manifest.spec.settings.build.memory_limit.max(0));
-    u64::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or_else(system::memory_bytes)
-}
-
-fn uptime(context: &Context, id: ServerId) -> u64 {
-    let container = context.servers.cached(id, Role::Server).flatten();
-    let started_at = container.and_then(|container| container.started_at);
-    let running = started_at.map_or(Duration::ZERO, |started_at| context.clock.now().since(started_at));
-    // Never 0, also while the container is inspected again.
-    u64::try_from(running.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 fn configuration(context: &Context, manifest: &Manifest) -> Arc<RawValue> {

@@ -132,6 +132,8 @@ pub enum Reason {
     Reporting,
     /// The panel is asked for the newest configuration before the start.
     Syncing,
+    /// The start after a boot of the host or a restart of the engine waits for one of the node's slots.
+    StartQueued,
     /// The server's files are counted before the start.
     CheckingDisk,
     /// The egg's values are written into the server's configuration files before the start.
@@ -150,8 +152,10 @@ pub enum Reason {
     Exited,
     /// The server crashed and is started again.
     Crashed,
-    /// The server crashed again within the crash timeout and stays offline.
+    /// The server crashed again within the crash timeout and stays offline, or waits for the delay of its restart policy.
     CrashLoop,
+    /// The server crashed and stays offline, since its restart policy is `Never`.
+    NotRestarted,
     /// The server crashed and stays offline, since crash detection is off.
     CrashDetectionDisabled,
     /// Wings ran the node since: what it left running is taken over, and what was stopped there is no longer asked to run.
@@ -206,6 +210,8 @@ pub enum Reason {
     InstallInterrupted,
     /// The panel refused the result of an installation.
     InstallReportRejected,
+    /// A transfer to another node was requested, which this release does not make.
+    TransferRefused,
     /// An installation has ended: [`Reason::Completed`].
     InstallCompleted,
     /// An installation has ended: [`Reason::Skipped`].

@@ -4,14 +4,17 @@
 //! at once. Nothing is retried here. Two things are kept between calls: the pages of an unfinished listing (`listing`), and
 //! whether the panel has a route for container states.
 
+pub mod application;
 mod exchange;
 mod listing;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::exchange::{Call, Exchange};
@@ -138,6 +141,15 @@ impl Panel for HttpPanel {
             result => result?,
         }
         Ok(())
+    }
+
+    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError> {
+        self.exchange.report(&Call::post(format!("/servers/{id}/transfer/failure"), &serde_json::Value::Null)).await
+    }
+
+    async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {
+        let call = Call::post("/activity".into(), &BTreeMap::from([("data", rows)]));
+        self.exchange.report(&call.answered_without_body()).await
     }
 
     async fn reset(&self) -> Result<(), PanelError> {

@@ -8,15 +8,17 @@ use super::disk_scans::DiskScans;
 use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::server_state::ServerStates;
-use super::slots::InstallSlots;
+use super::slots::Slots;
+use crate::activity::Activity;
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
+use crate::stats::Stats;
 use crate::store::Store;
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -30,14 +32,20 @@ pub struct Context {
     pub runtime: Arc<dyn Runtime>,
     /// The panel protocol, where there is a panel.
     pub sync: Option<Arc<PanelSync>>,
+    /// Entries of the panel's activity log.
+    pub activity: Activity,
     pub console: Console,
+    pub stats: Stats,
     pub node: Node,
     pub clock: Clock,
     pub jitter: Arc<Jitter>,
     pub ids: Ids,
     pub tasks: Tasks,
     pub servers: ServerStates,
-    pub slots: InstallSlots,
+    /// Of installations.
+    pub slots: Slots,
+    /// Of starts after a boot of the host or a restart of the engine.
+    pub start_slots: Slots,
     pub disk_scans: DiskScans,
     pub wake: Wake,
 }
@@ -50,12 +58,20 @@ pub struct Node {
     /// The kernel's release, for install logs.
     pub kernel: String,
     pub conditions: NodeConditions,
+    /// Takes the configurations that the panel pushes.
+    pub updates: ConfigUpdates,
 }
 
 impl Node {
     /// What follows from a configuration; `panel`: whether there is one.
-    pub fn new(config: Arc<NodeConfig>, panel: bool, kernel: String, conditions: NodeConditions) -> Self {
-        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions }
+    pub fn new(
+        config: Arc<NodeConfig>,
+        panel: bool,
+        kernel: String,
+        conditions: NodeConditions,
+        updates: ConfigUpdates,
+    ) -> Self {
+        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions, updates }
     }
 }
 

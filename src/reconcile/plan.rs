@@ -15,9 +15,11 @@
 
 #![allow(missing_docs)]
 
+mod crash;
 mod deletion;
 mod install;
 mod power;
+mod staged;
 mod start;
 mod stop;
 #[cfg(test)]
@@ -86,8 +88,10 @@ pub struct Verdict {
 pub fn plan(input: Input<'_>) -> Plan {
     let Input { record, observed, policy, now, .. } = input;
     let Moment { time, instant } = now;
-    let mut planner = Planner { record, observed, policy, now: time, instant, input, plan: Plan::default() };
+    let (needs_start_slot, plan) = (false, Plan::default());
+    let mut planner = Planner { record, observed, policy, now: time, instant, input, needs_start_slot, plan };
     planner.run();
+    planner.release_start_slot();
     planner.set_ready_condition();
     planner.plan.requeue_time = planner.plan.requeue.map(|at| now.time_at(at));
     planner.plan
@@ -109,6 +113,8 @@ struct Planner<'a> {
     /// The same moment, for what is due.
     instant: Instant,
     input: Input<'a>,
+    /// The start needs a slot, or waits for one.
+    needs_start_slot: bool,
     plan: Plan,
 }
 
@@ -238,13 +244,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the report to the panel: first the result of an installation, then the states in order.
+    /// Plans the report to the panel: first the result of an installation, then the end of a transfer, then the states in order.
     fn plan_reports(&mut self) {
         if !self.is_managed_by_panel() {
             return;
         }
         let result = self.record.install.unreported();
-        if result.is_none() && !self.state_report_is_due() {
+        if result.is_none() && self.record.transfer.is_none() && !self.state_report_is_due() {
             self.set_true(ConditionType::PanelNotified, Reason::Reported, "the panel has the current state");
             return;
         }
@@ -437,10 +443,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What the report job is for: the result of an installation, or the state.
+/// What the report job is for: the result of an installation, the end of a transfer, or the state.
 pub fn report_subject(record: &Record) -> Subject {
     match record.install.unreported() {
         Some(done) => Subject::InstallResult(done.token.clone()),
-        None => Subject::State,
+        None => record.transfer.as_ref().map_or(Subject::State, |ended| Subject::Transfer(ended.token.clone())),
     }
 }

@@ -9,10 +9,11 @@ use tokio::sync::watch;
 
 use super::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
 use super::{IMAGE, TestDisk, TestPanel, node_config};
+use crate::activity::Activity;
 use crate::api::startup::Startup;
 use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, containers};
@@ -24,11 +25,12 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -215,14 +217,28 @@ impl TestNodeBuilder {
         let events = store.events().clone();
         let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let jitter = Arc::new(Jitter::seeded(self.seed));
+        let activity = self
+            .panel
+            .clone()
+            .map(|panel| Activity::open(panel, (&*node).into(), clock, jitter.clone(), blocking, &tasks));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
+        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
             runtime,
-            slots: InstallSlots::new(node.concurrent_installs),
-            node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
+            slots: Slots::new(node.concurrent_installs),
+            start_slots: Slots::new(node.concurrent_starts),
+            node: Node::new(
+                node,
+                self.panel.is_some(),
+                "test".into(),
+                NodeConditions::new(clock),
+                ConfigUpdates::new().0,
+            ),
             sync: self.panel.map(sync),
             store,
+            activity: activity.unwrap_or_else(Activity::none),
             console,
+            stats,
             clock,
             servers: ServerStates::new(jitter.clone()),
             jitter,

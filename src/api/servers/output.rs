@@ -1,11 +1,7 @@
 //! The output of a server and of its installer.
 
-use std::io;
-use std::time::Duration;
-
 use axum::extract::RawQuery;
 use axum::response::Response;
-use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::json;
 
@@ -13,15 +9,11 @@ use crate::api::request::{ServerPath, parameter};
 use crate::api::startup::Started;
 use crate::api::{ApiError, response};
 use crate::files::install_log;
-use crate::model::{Role, ServerId};
-use crate::reconcile::context::Context;
-use crate::runtime::{ErrorKind, LogPart};
+use crate::model::Role;
 
 /// Maximum of lines in a response.
 const MAX_LINES: u32 = 100;
-/// Timeout of reading from the engine.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum of bytes that are read of a log.
+/// Maximum of bytes that are read of an install log.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
@@ -36,53 +28,9 @@ pub async fn logs(
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
     let container = api.context.runtime.inspect(id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("server {id} has no container")))?;
-    let mut output = match api.context.runtime.logs(&container.id, LogPart::Tail(size)).await {
-        // A log driver such as `none` keeps nothing that can be read.
-        Err(error) if error.kind == ErrorKind::Unsupported => {
-            let read = transcript(&api.context, id, size).await;
-            return read.map(|bytes| last_lines(&bytes, size)).map_err(|error| ApiError::Failed(error.to_string()));
-        }
-        output => output.map_err(failed)?,
-    };
-    let mut bytes = Vec::new();
-    let until = tokio::time::Instant::now() + READ_TIMEOUT;
-    // If the engine hangs, the response has what was read by then.
-    while let Ok(Some(chunk)) = tokio::time::timeout_at(until, output.next()).await {
-        bytes.extend_from_slice(&chunk.map_err(failed)?);
-        if bytes.len() > MAX_BYTES {
-            break;
-        }
-    }
-    Ok(last_lines(&bytes, size))
-}
-
-fn last_lines(bytes: &[u8], size: u32) -> Response {
-    let text = String::from_utf8_lossy(bytes);
-    let mut lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
-    lines.drain(..lines.len().saturating_sub(size as usize));
-    let value = json!({"data": (!lines.is_empty()).then_some(lines)});
-    response::json(value.to_string())
-}
-
-/// The end of a server's transcript, with its last `lines` lines.
-async fn transcript(context: &Context, id: ServerId, lines: u32) -> io::Result<Vec<u8>> {
-    let handover = context.console.handover(id, &context.node.layout.logs(id)).await?;
-    let read = move || {
-        let mut bytes = Vec::new();
-        if let Some(mut file) = handover.file {
-            file.skip_to_last(lines.into())?;
-            loop {
-                let piece = file.next_piece()?;
-                if piece.is_empty() || bytes.len() > MAX_BYTES {
-                    break;
-                }
-                bytes.extend(piece);
-            }
-        }
-        bytes.extend(handover.unwritten);
-        Ok(bytes)
-    };
-    context.store.blocking().run(read).await
+    let lines = api.context.last_lines(id, &container.id, size).await;
+    let lines = lines.map_err(|error| ApiError::Failed(error.to_string()))?;
+    Ok(response::json(json!({"data": (!lines.is_empty()).then_some(lines)}).to_string()))
 }
 
 /// `GET /api/servers/{server}/install-logs`: the output of the last install script.

@@ -12,7 +12,7 @@ use crate::api::{ApiError, response};
 /// At boot it waits for the servers' network: the panel may start servers as soon as it has the list.
 pub async fn list(Started(api): Started) -> Result<Response, ApiError> {
     api.context.runtime.node_settled().await;
-    serialized(&api.view.list(&api.context))
+    serialized(&api.view.list(&api.context).await)
 }
 
 /// `GET /api/servers/{server}`.
@@ -22,7 +22,7 @@ pub async fn get(Started(api): Started, ServerPath(id): ServerPath) -> Result<Re
         sync.wait_for_acknowledgement(id).await;
     }
     let known = api.server(id)?;
-    let view = api.view.one(&api.context, &known.snapshot).ok_or_else(ApiError::no_server)?;
+    let view = api.view.one(&api.context, &known.snapshot).await.ok_or_else(ApiError::no_server)?;
     serialized(&view)
 }
 

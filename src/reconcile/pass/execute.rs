@@ -1,6 +1,7 @@
 //! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
 mod adopt;
+mod crash;
 mod install;
 mod ports;
 mod power;
@@ -22,8 +23,10 @@ impl Context {
     pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Result<bool, StepError> {
         match step {
             Step::Accept => refresh(&self.store, self.clock, id).await?,
-            Step::TakeInstallSlot => return Ok(self.slots.take(id)),
+            Step::TakeInstallSlot => return Ok(self.slots.take(id, 0)),
             Step::ReleaseInstallSlot => self.release_slot(id),
+            Step::TakeStartSlot { priority } => return Ok(self.start_slots.take(id, *priority)),
+            Step::ReleaseStartSlot => self.release_start_slot(id),
             Step::Prepare => self.prepare(id).await?,
             Step::StartJob { job, subject } => jobs::start(self, id, *job, subject),
             Step::WriteScript { token } => self.write_script(id, token).await?,
@@ -44,7 +47,7 @@ impl Context {
             Step::StartServer { container, .. } => self.start_server(id, container).await?,
             Step::Attach { container, replay } => self.reattach(id, container, *replay).await?,
             Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await?,
-            Step::UpdateLimits { container } => self.update_limits(id, container).await?,
+            Step::UpdateLimits { container, boost } => self.update_limits(id, container, *boost).await?,
             Step::RecordBegun { power } => {
                 let power = power.clone();
                 self.commit(id, move |record| record.power.begun = Some(power)).await?;
@@ -65,7 +68,10 @@ impl Context {
     }
 
     async fn create(&self, id: ServerId, role: Role, token: &str, built: BuiltSpec) -> Done {
-        let BuiltSpec { spec, omissions } = self.runtime.resolve(id, built).await?;
+        let BuiltSpec { mut spec, omissions } = self.runtime.resolve(id, built).await?;
+        if let Some(start) = spec.start_limits.take() {
+            spec.limits = start;
+        }
         for omission in omissions.iter().filter(|_| role == Role::Server) {
             self.event(id, Reason::LeftOut, omission);
         }
@@ -79,6 +85,7 @@ impl Context {
                     id: container,
                     state: ContainerState::Created,
                     paused: false,
+                    process: None,
                     started_at: None,
                     finished_at: None,
                     token: Some(purpose.token),
@@ -118,6 +125,7 @@ impl Context {
             sync.forget(id);
         }
         self.release_slot(id);
+        self.release_start_slot(id);
     }
 
     async fn forget(&self, id: ServerId) -> Done {

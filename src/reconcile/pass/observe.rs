@@ -7,9 +7,9 @@ use crate::files::{Layout, directory_id};
 use crate::model::record::AppliedLimits;
 use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
-use crate::reconcile::observed::{Lifetime, Observed, WantedContainer};
+use crate::reconcile::observed::{CrashTime, Lifetime, Observed, WantedContainer};
 use crate::requests::{self, Asked, InstallRequest};
-use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Runtime, RuntimeError, spec_builder};
+use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Limits, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
 /// An inspected container.
@@ -38,6 +38,9 @@ impl Context {
             done_seen: self.console.done_seen(id),
             install_slot: self.slots.holds(id),
             install_queued: self.slots.waits(id),
+            start_slot: self.start_slots.holds(id),
+            start_queued: self.start_slots.waits(id),
+            start_slots_open_at: self.start_slots.opens_at(),
             acknowledged,
             unacknowledged,
             files,
@@ -116,6 +119,7 @@ pub(super) async fn containers(
         installer_seen: running(&installer),
         server_run: Lifetime::of(server.as_ref(), now),
         installer_run: Lifetime::of(installer.as_ref(), now),
+        restart: snapshot.and_then(|snapshot| CrashTime::of(&snapshot.record, now)),
         outage,
         server,
         installer,
@@ -147,7 +151,9 @@ async fn wanted(
 }
 
 fn wanted_container(spec_hash: Option<String>, spec: ContainerSpec) -> WantedContainer {
-    WantedContainer { spec_hash, limits_hash: spec.limits.hash(), image: spec.image, fields: spec.fields }
+    let start_limits_hash = spec.start_limits.as_ref().map(Limits::hash);
+    let limits_hash = spec.limits.hash();
+    WantedContainer { spec_hash, limits_hash, start_limits_hash, image: spec.image, fields: spec.fields }
 }
 
 /// The spec of the server's container.

@@ -13,12 +13,12 @@ impl Context {
         if let Some(sync) = self.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
             sync.state_published(id, &snapshot.record, plan.state);
         }
-        self.store.set_status(id, |status| {
+        let running = observed.server.as_ref().filter(|server| server.running());
+        let changed = self.store.set_status(id, |status| {
             if status.state != plan.state {
                 let change = format!("{} → {}", status.state.as_str(), plan.state.as_str());
                 status.push_event(self.store.events().next_number(now), now, Reason::StateChanged, &change);
             }
-            let running = observed.server.as_ref().filter(|server| server.running());
             status.observed_generation = snapshot.record.generation;
             status.phase = plan.phase;
             status.state = plan.state;
@@ -40,7 +40,12 @@ impl Context {
                     observed_generation: snapshot.record.generation,
                 });
             }
-        })
+        });
+        // An engine that does not answer says nothing about the container.
+        if observed.outage.is_none() {
+            self.stats.observed(id, running);
+        }
+        changed
     }
 
     /// Brings `status.yml` up to date if the status was `published`. Nothing depends on it, so an error of the disk is logged and no

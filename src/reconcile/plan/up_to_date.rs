@@ -1,6 +1,7 @@
 //! Whether a running server has the values of its manifest, or gets them at its next start.
 
 use super::Planner;
+use crate::model::fields::RESOURCES;
 use crate::model::{ConditionType, ContainerStatus, Manifest, Reason};
 use crate::reconcile::observed::WantedContainer;
 
@@ -35,7 +36,10 @@ impl Planner<'_> {
 
 /// What differs, by the path in the manifest. A container of another daemon or of an earlier release is compared by its image.
 fn changes(server: &ContainerStatus, wanted: &WantedContainer) -> Vec<String> {
-    let path = |field: &str| format!("spec.settings.{field}");
+    let path = |field: &str| match field.starts_with(RESOURCES) {
+        true => format!("spec.{field}"),
+        false => format!("spec.settings.{field}"),
+    };
     let image = || match &server.image {
         Some(image) if *image != wanted.image => {
             Some(format!("{} from {image} to {}", path("container.image"), wanted.image))

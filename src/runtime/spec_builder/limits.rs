@@ -1,6 +1,7 @@
 //! Limits of containers, from the panel's units to the engine's.
 
 use crate::config::NodeConfig;
+use crate::model::Resources;
 use crate::model::settings::Build;
 use crate::runtime::{CPU_PERIOD, HostInfo, Limits};
 
@@ -25,6 +26,12 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Li
         cpu: (build.cpu_limit > 0).then(|| build.cpu_limit.saturating_mul(CPU_PERIOD / 100)),
         cpuset: build.threads.trim().to_owned(),
     }
+}
+
+/// The limits until the start-up has finished, where its boost is more than the limit of CPU time.
+pub(super) fn of_start(limits: &Limits, resources: &Resources) -> Option<Limits> {
+    let boost = resources.cpu_start_boost?.saturating_mul(CPU_PERIOD / 100);
+    limits.cpu.filter(|cpu| *cpu < boost).map(|_| Limits { cpu: Some(boost), ..limits.clone() })
 }
 
 /// The limits of an installer: the larger ones of the server and of the node's minimum for installers.
@@ -106,6 +113,22 @@ mod tests {
         // What the kernel does not know is not asked for.
         let bare = of_server(&Build { oom_killer: false, ..Build::default() }, &node(), &HostInfo::default());
         assert_eq!((bare.blkio_weight, bare.oom_kill_disable), (None, false));
+    }
+
+    #[test]
+    fn a_boost_replaces_a_lower_limit_until_the_start_up_has_finished() {
+        for (limit, boost, expected) in [
+            (50, Some(400), Some(400_000)),
+            (50, None, None),
+            (0, Some(400), None),
+            (400, Some(400), None),
+            (500, Some(400), None),
+        ] {
+            let limits = server(|build| build.cpu_limit = limit);
+            let start = of_start(&limits, &Resources { cpu_start_boost: boost, ..Resources::default() });
+            assert_eq!(start.as_ref().map(|start| start.cpu.unwrap()), expected, "{limit} {boost:?}");
+            assert!(start.is_none_or(|start| Limits { cpu: limits.cpu, ..start } == limits), "nothing else changes");
+        }
     }
 
     #[test]
