@@ -42,6 +42,7 @@ use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
 use crate::store::watch::files as files_watch;
+use crate::store::wings;
 use crate::store::{Blocking, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
@@ -67,6 +68,7 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
+    refuse_wings(&loaded.node)?;
     // Before the first access to the state folder, and until the process ends.
     let _lock = runtime.block_on(lock(&loaded.node))?;
     let Loaded { file, node, notices, sources } = loaded;
@@ -79,6 +81,16 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
     // Blocking calls, such as a disk scan, do not delay the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Two daemons would start and stop the same containers.
+fn refuse_wings(node: &NodeConfig) -> anyhow::Result<()> {
+    match wings::wings_on(node) {
+        Some(wings) => anyhow::bail!(
+            "{wings} runs on this node; stop it first (`systemctl disable --now wings`), then start alula: the servers run on meanwhile"
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Locks the state folder, so that no other daemon uses it.

@@ -7,6 +7,7 @@
 //! This module does not know the daemon itself: [`main`] gets the functions that run it and check its start.
 
 mod about;
+mod adopt;
 mod apply;
 mod arguments;
 mod client;
@@ -102,6 +103,8 @@ async fn perform(
         Command::Describe(one) => describe::run(&open().await?, one, printer).await,
         Command::Plan(select) => plan::run(&open().await?, select, printer).await,
         Command::Validate(files) => validate::run(files, printer, check).await,
+        // The flag is required.
+        Command::Adopt(_) => adopt::run(node, printer, check).await,
         Command::Apply(files) => apply::run(node, files, printer).await,
         Command::Install(install) => requests::install(&open().await?, install, printer).await,
         Command::Power(power) => requests::power(&open().await?, power, printer).await,

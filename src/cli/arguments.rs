@@ -140,6 +140,8 @@ pub enum Command {
     Plan(Select),
     /// Check files without a node: manifests, override.yml, the node's config.yml
     Validate(Validate),
+    /// Show what the first start takes over from Wings on this host
+    Adopt(Adopt),
     /// Create or change servers from manifests (needs the daemon)
     Apply(Apply),
     /// Start, stop, restart or kill servers (needs the daemon)
@@ -218,6 +220,14 @@ pub struct Validate {
     /// Files to check, or folders of them; `-` is standard input
     #[arg(value_name = "FILE|DIR", required = true)]
     pub files: Vec<PathBuf>,
+}
+
+/// Arguments of `adopt`.
+#[derive(Debug, Args)]
+pub struct Adopt {
+    /// Change nothing. Required: the start of the daemon is what takes the node over
+    #[arg(long, required = true)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `apply`.
