@@ -9,6 +9,7 @@
 //! its file. The socket also has the routes of `local`.
 
 mod body;
+mod client_address;
 mod error;
 mod guard;
 mod local;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use crate::reconcile::context::Context;
 
+pub use client_address::ClientAddress;
 pub use error::ApiError;
 pub use guard::Endpoint;
 pub use peer::Peer;

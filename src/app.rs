@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::activity::Activity;
 use crate::api::startup::Startup;
 use crate::api::{self, Api};
 use crate::cli::RunOptions;
@@ -22,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, containers, listing, manifests};
+use crate::controller::{self, activity, containers, listing, manifests};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -155,11 +156,15 @@ fn context(
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
     let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
+    let activity = panel
+        .clone()
+        .map(|panel| Activity::open(panel, (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks));
     Ok(Arc::new(Context {
         runtime: docker,
         node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
+        activity: activity.unwrap_or_else(Activity::none),
         console,
         stats,
         clock,
@@ -222,6 +227,7 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     tasks.spawn("state folder watch", servers_watch.run());
     tasks.spawn("manifests", manifests::follow(context.clone(), events));
     if let Some(sync) = &context.sync {
+        tasks.spawn("activity", activity::send(context.clone()));
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
     }
     let workers = context.node.config.workers;

@@ -4,6 +4,7 @@
 //! and terminals that have ended, and the times that passes ask for put servers into it. [`run`] takes servers out and
 //! runs passes: many servers at once, one pass at a time per server. A pass does not know why it runs.
 
+pub mod activity;
 pub mod containers;
 pub mod listing;
 pub mod manifests;

@@ -3,6 +3,7 @@
 #![doc = include_str!("../ARCHITECTURE.md")]
 #![cfg_attr(not(test), warn(clippy::disallowed_methods))]
 
+pub mod activity;
 pub mod api;
 pub mod app;
 pub mod atomic;

@@ -11,6 +11,7 @@ pub mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::model::settings::{Process, Settings};
@@ -117,6 +118,9 @@ pub trait Panel: Send + Sync + 'static {
 
     /// Reports a change of a container's state.
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError>;
+
+    /// Adds rows to the activity log, each of them as the panel reads it.
+    async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError>;
 
     /// Reports that nothing is being installed or restored on this node.
     async fn reset(&self) -> Result<(), PanelError>;

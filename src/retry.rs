@@ -34,6 +34,8 @@ pub const INVALID_RESPONSE: Growth =
 pub const REJECTED: Growth = Growth { initial: Duration::from_secs(120), factor: 1.5, cap: Duration::from_secs(300) };
 /// Lists of servers while some are parked: the panel may lack them for a moment, or for ever.
 pub const PARKED: Growth = Growth { initial: Duration::from_secs(30), factor: 2.0, cap: Duration::from_secs(600) };
+/// Batches of activity.
+pub const ACTIVITY: Growth = Growth { initial: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(60) };
 /// Image pulls.
 pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
 /// Long blocking work.

@@ -26,7 +26,7 @@ const RANKS: &[(u32, &[&str])] = &[
     (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["egg_files", "panel", "runtime", "store"]),
-    (5, &["console", "stats", "sync"]),
+    (5, &["activity", "console", "stats", "sync"]),
     (6, &["reconcile"]),
     (7, &["api", "cli", "controller"]),
     (8, &["app", "testing"]),

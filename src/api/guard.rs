@@ -11,8 +11,10 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use ipnet::IpNet;
 use tracing::Instrument;
 
+use super::client_address::ClientAddress;
 use super::error::{ApiError, json_error, with_request_id};
 use super::peer::Peer;
 use crate::config::{Live, NodeConfig, Secret};
@@ -43,6 +45,7 @@ pub struct Guard {
     panel: HeaderValue,
     allowed_origins: Vec<String>,
     private_network: bool,
+    trusted_proxies: Vec<IpNet>,
     live: Live,
 }
 
@@ -73,8 +76,12 @@ pub fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
 }
 
-async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
     let request_id = uuid::Uuid::new_v4().to_string();
+    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
+        let client = ClientAddress::of(peer, request.headers(), &guard.trusted_proxies);
+        request.extensions_mut().insert(client);
+    }
     let span = request_span(&request, &request_id);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
@@ -101,8 +108,10 @@ async fn answer(State(guard): State<Arc<Guard>>, request: Request, next: Next) -
 /// The span of a request, at every log level. The query is left out: it may contain a token.
 fn request_span(request: &Request, request_id: &str) -> tracing::Span {
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| tracing::field::display(*peer));
+    let client = request.extensions().get::<ClientAddress>().and_then(|ClientAddress(client)| *client);
+    let client = client.map(tracing::field::display);
     let (method, path) = (request.method(), request.uri().path());
-    tracing::error_span!("request", request.id = request_id, peer, %method, path)
+    tracing::error_span!("request", request.id = request_id, peer, client, %method, path)
 }
 
 /// The response to a request without this token.
@@ -129,6 +138,7 @@ impl Guard {
             panel: HeaderValue::from_str(panel).unwrap_or(HeaderValue::from_static("")),
             allowed_origins: node.api.allowed_origins.clone(),
             private_network: node.api.allow_cors_private_network,
+            trusted_proxies: node.api.trusted_proxies.clone(),
             live: node.live.clone(),
         }
     }

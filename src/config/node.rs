@@ -65,6 +65,10 @@ pub struct NodeConfig {
     pub crash_timeout: Duration,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
+    /// Time between an entry of the activity log and its report to the panel.
+    pub activity_interval: Duration,
+    /// Entries of one report.
+    pub activity_batch: usize,
     /// Whether the owner of a server's files is set before each start.
     pub check_permissions_on_boot: bool,
     /// Whether a server's local backups are deleted with it.
@@ -156,6 +160,10 @@ impl NodeConfig {
         let crash_timeout = lenient_seconds("system.crash_detection.timeout", crash.timeout, 0, lenient);
         let disk_check_interval =
             lenient_seconds("system.disk_check_interval", system.disk_check_interval, 150, lenient);
+        let activity = (system.activity_send_interval, system.activity_send_count);
+        let activity_interval: u64 =
+            lenient.within("system.activity_send_interval", activity.0, 1..=86_400, "seconds", 60);
+        let activity_batch: u32 = lenient.within("system.activity_send_count", activity.1, 1..=32_000, "entries", 100);
         let installs = reconcile.concurrent_installs;
         let panel = token_id.as_ref().zip(token.as_ref()).and_then(|(token_id, token)| {
             let panel = PanelConfig::resolve(file, token_id, token, lenient);
@@ -227,6 +235,8 @@ impl NodeConfig {
             clean_exit_is_crash: crash.detect_clean_exit_as_crash,
             crash_timeout: crash_timeout.unwrap_or_default(),
             disk_check_interval,
+            activity_interval: Duration::from_secs(activity_interval),
+            activity_batch: activity_batch as usize,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             workers,

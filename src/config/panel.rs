@@ -1,11 +1,12 @@
 //! Settings of the panel client and of the HTTP API.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
 
 use super::file::{ApiFile, ConfigFile};
 use super::lenient::{Lenient, within};
@@ -43,6 +44,8 @@ pub struct ApiConfig {
     pub allowed_origins: Vec<String>,
     /// Whether private network preflights are answered.
     pub allow_cors_private_network: bool,
+    /// Proxies whose headers name the client.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Paths of a certificate chain and its private key, both PEM.
@@ -141,8 +144,19 @@ impl ApiConfig {
             tls: tls?,
             allowed_origins: file.allowed_origins.clone(),
             allow_cors_private_network: file.allow_cors_private_network,
+            trusted_proxies: trusted_proxies(&api.trusted_proxies, lenient),
         })
     }
+}
+
+fn trusted_proxies(written: &[String], lenient: &mut Lenient) -> Vec<IpNet> {
+    let proxy = |text: &String| {
+        let text = text.trim();
+        let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        let network = network.map_err(|_| format!("{text:?}: expected an address, or a range such as 10.0.0.0/8"));
+        lenient.keep("api.trusted_proxies", network)
+    };
+    written.iter().filter_map(proxy).collect()
 }
 
 /// The host part of an address. An IPv6 address gets brackets if it has none.

@@ -185,9 +185,9 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
 #[test]
 fn values_that_have_no_effect_here_are_never_refused() {
     for text in [
-        "system: {activity_send_interval: 0, activity_send_count: -1, openat_mode: bogus}",
+        "system: {openat_mode: bogus}",
         "system: {sftp: {bind_port: 99999, bind_address: nowhere}, backups: {compression_level: best, write_limit: -1}}",
-        "api: {trusted_proxies: [not-an-address], upload_limit: -1, remote_download: {max_redirects: -1}}",
+        "api: {upload_limit: -1, remote_download: {max_redirects: -1}}",
         "Search: {max_recursion_depth: -1}",
         "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",
         "docker: {log_config: {type: bogus, config: {a: b}}, registries: {'': {}, '::': {username: a}}}",

@@ -14,6 +14,8 @@ pub enum NodeConditionType {
     PanelListed,
     /// The API has a certificate.
     CertificateReady,
+    /// The panel takes the activity log.
+    ActivitySent,
     /// The node's file on disk is the one in effect.
     ConfigurationApplied,
     /// A condition of a newer release.

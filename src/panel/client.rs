@@ -7,11 +7,13 @@
 mod exchange;
 mod listing;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use self::exchange::{Call, Exchange};
@@ -138,6 +140,11 @@ impl Panel for HttpPanel {
             result => result?,
         }
         Ok(())
+    }
+
+    async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {
+        let call = Call::post("/activity".into(), &BTreeMap::from([("data", rows)]));
+        self.exchange.report(&call.answered_without_body()).await
     }
 
     async fn reset(&self) -> Result<(), PanelError> {

@@ -9,6 +9,7 @@ use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::server_state::ServerStates;
 use super::slots::InstallSlots;
+use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::console::Console;
@@ -31,6 +32,8 @@ pub struct Context {
     pub runtime: Arc<dyn Runtime>,
     /// The panel protocol, where there is a panel.
     pub sync: Option<Arc<PanelSync>>,
+    /// Entries of the panel's activity log.
+    pub activity: Activity,
     pub console: Console,
     pub stats: Stats,
     pub node: Node,

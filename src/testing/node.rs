@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
 use super::{IMAGE, TestDisk, TestPanel, node_config};
+use crate::activity::Activity;
 use crate::api::startup::Startup;
 use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
@@ -215,6 +216,10 @@ impl TestNodeBuilder {
         let events = store.events().clone();
         let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let jitter = Arc::new(Jitter::seeded(self.seed));
+        let activity = self
+            .panel
+            .clone()
+            .map(|panel| Activity::open(panel, (&*node).into(), clock, jitter.clone(), blocking, &tasks));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
         let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
@@ -223,6 +228,7 @@ impl TestNodeBuilder {
             node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
             sync: self.panel.map(sync),
             store,
+            activity: activity.unwrap_or_else(Activity::none),
             console,
             stats,
             clock,

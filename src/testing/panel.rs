@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::{IMAGE, panel_server, server_id};
@@ -33,6 +35,10 @@ pub struct PanelState {
     pub unreachable_until: Option<Instant>,
     /// The next answers to [`Panel::list`], before those that `servers` gives.
     pub lists: VecDeque<Result<Listed, PanelError>>,
+    /// Rows of the activity log.
+    pub activity: Vec<Value>,
+    /// Rows that the panel rejects (422), or on which it fails with this status.
+    pub rejects_rows: Option<(Box<dyn Fn(&Value) -> bool + Send>, Option<u16>)>,
     /// Calls that must never happen and did.
     pub violations: Vec<String>,
 }
@@ -59,6 +65,7 @@ pub enum PanelCall {
     Script(ServerId),
     ReportInstall(ServerId),
     ReportState(ServerId, PowerState),
+    ReportActivity,
     Reset,
 }
 
@@ -92,6 +99,7 @@ impl fmt::Display for PanelCall {
             PanelCall::Script(id) => write!(f, "GET /servers/{id}/install"),
             PanelCall::ReportInstall(id) => write!(f, "POST /servers/{id}/install"),
             PanelCall::ReportState(id, _) => write!(f, "POST /servers/{id}/container/status"),
+            PanelCall::ReportActivity => write!(f, "POST /activity"),
             PanelCall::Reset => write!(f, "POST /servers/reset"),
         }
     }
@@ -256,6 +264,23 @@ impl Panel for TestPanel {
         self.call_about(id, PanelCall::ReportState(id, new), acknowledge, |_| ()).await
     }
 
+    async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {
+        let rows = rows.iter().map(|row| serde_json::from_str(row.get()).expect("a row is JSON"));
+        let rows: Vec<Value> = rows.collect();
+        self.call(PanelCall::ReportActivity, |state| {
+            // The panel validates the batch before it adds a row.
+            let rejected = state.rejects_rows.as_ref().filter(|(rejects, _)| rows.iter().any(rejects));
+            let status = rejected.map(|(_, status)| *status);
+            match status {
+                None if !rows.is_empty() => state.activity.extend(rows),
+                None | Some(None) => return Err((422, "the data is invalid")),
+                Some(Some(status)) => return Ok(Err(failed(status))),
+            }
+            Ok(Ok(()))
+        })
+        .await?
+    }
+
     async fn reset(&self) -> Result<(), PanelError> {
         self.call(PanelCall::Reset, |state| {
             let promised = state.servers.iter().filter(|(_, side)| side.promised);
@@ -266,6 +291,10 @@ impl Panel for TestPanel {
         })
         .await
     }
+}
+
+fn failed(status: u16) -> PanelError {
+    PanelError::Failed { call: "POST /activity".into(), status, detail: "simulated".into(), retry_after: None }
 }
 
 type Choice = Box<dyn Fn(&PanelCall) -> bool + Send>;

@@ -9,6 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, RETRY_AF
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use reqwest::{Client, Response};
+use serde::Serialize;
 use tokio::sync::Semaphore;
 use url::{Host, Url};
 
@@ -33,15 +34,24 @@ pub(super) struct Call {
     method: Method,
     path: String,
     body: Option<Bytes>,
+    /// The panel acknowledges the call with an empty page, which a proxy may send as well.
+    empty_answer: bool,
 }
 
 impl Call {
     pub(super) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: None }
+        Self { method: Method::GET, path, body: None, empty_answer: false }
     }
 
-    pub(super) fn post(path: String, body: &serde_json::Value) -> Self {
-        Self { method: Method::POST, path, body: Some(Bytes::from(body.to_string())) }
+    pub(super) fn post(path: String, body: &impl Serialize) -> Self {
+        // The bodies are maps with texts as keys, which can always be written.
+        let body = serde_json::to_vec(body).unwrap_or_default();
+        Self { method: Method::POST, path, body: Some(Bytes::from(body)), empty_answer: false }
+    }
+
+    /// The same, acknowledged by an empty page as well.
+    pub(super) fn answered_without_body(self) -> Self {
+        Self { empty_answer: true, ..self }
     }
 
     /// The call for error messages.
@@ -132,7 +142,8 @@ impl Exchange {
                 return Ok(());
             }
             let answer = body(response, MAX_ERROR_PAGE).await.map_err(|error| unreachable(call, &*error))?;
-            if wire::is_json(&answer) { Ok(()) } else { Err(foreign_answer(call, status, &answer)) }
+            let acknowledged = wire::is_json(&answer) || (call.empty_answer && answer.is_empty());
+            if acknowledged { Ok(()) } else { Err(foreign_answer(call, status, &answer)) }
         })
         .await
     }
