@@ -97,6 +97,7 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
 }
 
 async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+    let started_at = Clock::System.now();
     let Loaded { file, node, notices, sources } = loaded;
     let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
     for notice in notices.into_iter().chain(rotation) {
@@ -119,7 +120,7 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     let (sources, followed) = watch::channel(sources);
     let reload = Reload { node: node.clone(), file, panel: panel.clone(), conditions: conditions.clone(), sources };
     let context = context(&node, &tasks, &queue, conditions, panel)?;
-    startup.finish(Api::new(context.clone()));
+    startup.finish(Api::new(context.clone(), started_at));
     start(&context, &queue);
     follow_configuration(&tasks, reload, followed);
     tracing::info!(

@@ -75,6 +75,9 @@ pub enum EventKind {
     /// An installation that runs a script has begun.
     #[serde(skip)]
     InstallBegun,
+    /// The install script runs.
+    #[serde(skip)]
+    InstallerStarted,
     /// An installation has ended, with or without success.
     #[serde(skip)]
     InstallEnded,

@@ -37,7 +37,17 @@ pub enum Access {
     NodeToken,
     /// Callers of the unix socket. TCP does not have the route.
     LocalSocket,
+    /// Anyone: the handler checks a token that the panel has signed.
+    SignedToken,
 }
+
+/// The id of a request, in its extensions.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Marks the response of a route without the node's token, in its extensions: it does not name the daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Anonymous;
 
 /// Checks the callers of a listener, and completes its responses.
 pub struct Guard {
@@ -82,6 +92,7 @@ async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Nex
         let client = ClientAddress::of(peer, request.headers(), &guard.trusted_proxies);
         request.extensions_mut().insert(client);
     }
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let span = request_span(&request, &request_id);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
@@ -92,7 +103,9 @@ async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Nex
             Method::HEAD => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
             _ => guard.run(next, request, &request_id).instrument(span).await,
         };
-        response.headers_mut().insert(header::USER_AGENT, guard.user_agent());
+        if response.extensions().get::<Anonymous>().is_none() {
+            response.headers_mut().insert(header::USER_AGENT, guard.user_agent());
+        }
         // The router adds the methods of a known path, also for callers without access.
         response.headers_mut().remove(header::ALLOW);
         response
@@ -150,7 +163,7 @@ impl Guard {
     /// Whether this listener has routes with this access.
     pub fn serves(&self, access: Access) -> bool {
         match access {
-            Access::NodeToken => true,
+            Access::NodeToken | Access::SignedToken => true,
             Access::LocalSocket => matches!(self.endpoint, Endpoint::Local),
         }
     }
@@ -158,7 +171,7 @@ impl Guard {
     /// The response to a caller who may not call a route with this access.
     pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
-            (Endpoint::Local, _) => None,
+            (Endpoint::Local, _) | (_, Access::SignedToken) => None,
             (Endpoint::Tcp, Access::NodeToken) => reject_without(&self.live.get().token, request),
             (Endpoint::Tcp, Access::LocalSocket) => Some(not_found()),
         }

@@ -10,10 +10,10 @@ use axum::handler::Handler;
 use axum::middleware::{Next, from_fn};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::guard::{self, Access, Endpoint, Guard};
+use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
 use super::startup::Startup;
-use super::{local, servers, system};
+use super::{local, revoke, servers, system, ws};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -27,7 +27,7 @@ struct Route {
 }
 
 fn table() -> Vec<Route> {
-    use Access::{LocalSocket as Local, NodeToken as Node};
+    use Access::{LocalSocket as Local, NodeToken as Node, SignedToken as Signed};
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
@@ -36,6 +36,7 @@ fn table() -> Vec<Route> {
     const SMALL: usize = 4 << 20;
     vec![
         Route::new(GET, "/api/system", Node, NONE, system::system),
+        Route::new(POST, "/api/deauthorize-user", Node, SMALL, revoke::deauthorize_user),
         Route::new(GET, "/api/servers", Node, NONE, servers::list),
         Route::new(POST, "/api/servers", Node, SMALL, servers::create),
         Route::new(GET, "/api/servers/{server}", Node, NONE, servers::get),
@@ -47,7 +48,8 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/sync", Node, NONE, servers::sync),
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
-        Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
+        Route::new(GET, "/api/servers/{server}/ws", Signed, NONE, ws::connect),
+        Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, revoke::deny_tokens),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
         Route::new(GET, "/local/events", Local, NONE, local::events::events),
@@ -100,7 +102,11 @@ impl Route {
                     return rejection;
                 }
                 limit_body(&mut request, max_body);
-                next.run(request).await
+                let mut response = next.run(request).await;
+                if access == Access::SignedToken {
+                    response.extensions_mut().insert(Anonymous);
+                }
+                response
             }
         }))
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::api::request::{ServerPath, parameter};
 use crate::api::startup::Started;
-use crate::api::{ApiError, response};
+use crate::api::{Api, ApiError, response};
 use crate::files::install_log;
 use crate::model::{Role, ServerId};
 use crate::reconcile::context::Context;
@@ -33,14 +33,24 @@ pub async fn logs(
     api.server(id)?;
     let size = parameter(query.as_deref(), "size").and_then(|size| size.parse().ok());
     let size = size.filter(|size| (1..=MAX_LINES).contains(size)).unwrap_or(MAX_LINES);
+    let lines = last_lines(&api, id, size).await?;
+    let value = json!({"data": (!lines.is_empty()).then_some(lines)});
+    Ok(response::json(value.to_string()))
+}
+
+/// The last lines of the log of a server's container.
+///
+/// # Errors
+/// There is no container, or its log cannot be read.
+pub async fn last_lines(api: &Api, id: ServerId, count: u32) -> Result<Vec<String>, ApiError> {
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
     let container = api.context.runtime.inspect(id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("server {id} has no container")))?;
-    let mut output = match api.context.runtime.logs(&container.id, LogPart::Tail(size)).await {
+    let mut output = match api.context.runtime.logs(&container.id, LogPart::Tail(count)).await {
         // A log driver such as `none` keeps nothing that can be read.
         Err(error) if error.kind == ErrorKind::Unsupported => {
-            let read = transcript(&api.context, id, size).await;
-            return read.map(|bytes| last_lines(&bytes, size)).map_err(|error| ApiError::Failed(error.to_string()));
+            let read = transcript(&api.context, id, count).await;
+            return read.map(|bytes| lines_of(&bytes, count)).map_err(|error| ApiError::Failed(error.to_string()));
         }
         output => output.map_err(failed)?,
     };
@@ -53,15 +63,14 @@ pub async fn logs(
             break;
         }
     }
-    Ok(last_lines(&bytes, size))
+    Ok(lines_of(&bytes, count))
 }
 
-fn last_lines(bytes: &[u8], size: u32) -> Response {
+fn lines_of(bytes: &[u8], count: u32) -> Vec<String> {
     let text = String::from_utf8_lossy(bytes);
-    let mut lines: Vec<&str> = text.lines().map(|line| line.trim_end_matches('\r')).collect();
-    lines.drain(..lines.len().saturating_sub(size as usize));
-    let value = json!({"data": (!lines.is_empty()).then_some(lines)});
-    response::json(value.to_string())
+    let mut lines: Vec<String> = text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect();
+    lines.drain(..lines.len().saturating_sub(count as usize));
+    lines
 }
 
 /// The end of a server's transcript, with its last `lines` lines.

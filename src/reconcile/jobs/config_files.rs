@@ -7,9 +7,6 @@ use crate::egg_files::FileWarning;
 use crate::model::Reason;
 use crate::reconcile::disk_scans::DiskScan;
 
-/// The line that Wings prints before a start.
-const ANNOUNCEMENT: &str = "Updating process configuration files...";
-
 /// Before a start.
 pub(super) struct WriteConfigFiles;
 
@@ -19,7 +16,6 @@ impl BackgroundJob for WriteConfigFiles {
     async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         let (id, context, guard) = (run.server, &run.context, CancelOnDrop::default());
         let Some(files) = context.egg_files(id) else { return Ok(()) };
-        context.console.announce(id, ANNOUNCEMENT);
         let cancelled = guard.0.clone();
         let _permit = context.disk_scans.permit(DiskScan::Awaited).await;
         let warnings = context.store.blocking().run(move || files.write(&cancelled)).await;

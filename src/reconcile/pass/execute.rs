@@ -7,6 +7,7 @@ mod power;
 use std::sync::Arc;
 
 use super::{Context, StepError};
+use crate::events::EventKind;
 use crate::model::{ContainerState, ContainerStatus, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
@@ -21,7 +22,7 @@ impl Context {
     pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Result<bool, StepError> {
         match step {
             Step::Accept => refresh(&self.store, self.clock, id).await?,
-            Step::TakeInstallSlot => return Ok(self.slots.take(id)),
+            Step::TakeInstallSlot => return Ok(self.take_install_slot(id)),
             Step::ReleaseInstallSlot => self.release_slot(id),
             Step::Prepare => self.prepare(id).await?,
             Step::StartJob { job, subject } => jobs::start(self, id, *job, subject),
@@ -54,6 +55,15 @@ impl Context {
             Step::Forget => self.forget(id).await?,
         }
         Ok(true)
+    }
+
+    /// An installation that has its slot begins to work.
+    fn take_install_slot(&self, id: ServerId) -> bool {
+        let taken = self.slots.take(id);
+        if taken {
+            self.store.events().publish_output(id, || EventKind::InstallBegun);
+        }
+        taken
     }
 
     async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, Done, StepError, ports};
+use crate::console::Features;
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Crash, Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
@@ -87,6 +88,11 @@ impl Context {
         let Some(manifest) = &snapshot.manifest else { return Ok(()) };
         let started = snapshot.record.power.started.as_deref() == Some(container);
         let startup = (!started).then_some(&manifest.spec.process.startup);
+        let features = Features {
+            texts: manifest.spec.settings.egg.features.clone(),
+            strip_ansi: manifest.spec.process.startup.strip_ansi,
+        };
+        self.console.match_features(id, &features);
         let transcripts = self.node.layout.logs(id);
         self.console.attach(id, container, startup, &transcripts, replay).await?;
         Ok(())
@@ -181,8 +187,17 @@ impl Context {
         self.console.announce(id, "---------- Detected server process in a crashed state! ----------");
         self.console.announce(id, &format!("Exit code: {}", crash.exit_code));
         self.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
-        if !crash.restarted {
-            self.console.announce(id, &format!("Aborting automatic restart: {}", handled.message));
+        let seconds = self.node.policy.crash_timeout.as_secs();
+        match handled.reason {
+            _ if crash.restarted => {}
+            Reason::CrashDetectionDisabled => {
+                let text = "Aborting automatic restart, crash detection is disabled for this instance.";
+                self.console.announce(id, text);
+            }
+            _ => {
+                let text = format!("Aborting automatic restart, last crash occurred less than {seconds} seconds ago.");
+                self.console.announce(id, &text);
+            }
         }
         self.store.event(id, crash.at, handled.reason, &handled.message);
         Ok(())
