@@ -1,7 +1,7 @@
 //! The HTTP API for panels and for the command line. The table in `routes` has every route.
 //!
 //! A request that changes a server is written to disk before its 2xx response. Handlers do not talk to the container engine, except
-//! for streams and for what only the engine knows: `commands`, `logs` and `GET /api/system?v=2`. `request`, `body` and `error`
+//! for streams and for what only the engine knows: `commands`, `logs`, diagnostics and the engine's part of `/api/system`. `request`, `body` and `error`
 //! implement Wings' dialect; `guard` adds to every response what it must carry (request id, CORS, a 500 if a handler panics) and
 //! checks who may call a route; `view` renders servers once per change.
 //!
@@ -10,6 +10,7 @@
 
 mod body;
 mod client_address;
+mod diagnostics;
 mod error;
 mod guard;
 mod local;
@@ -23,6 +24,7 @@ pub mod startup;
 mod stream;
 mod system;
 mod tokens;
+mod update;
 mod view;
 mod ws;
 
@@ -38,7 +40,6 @@ pub use error::ApiError;
 pub use guard::Endpoint;
 pub use peer::Peer;
 pub use routes::router;
-pub use system::kernel;
 
 /// The state of the handlers.
 pub struct Api {

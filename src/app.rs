@@ -20,10 +20,10 @@ use crate::api::startup::Startup;
 use crate::api::{self, Api};
 use crate::cli::RunOptions;
 use crate::clock::Clock;
-use crate::config::{self, HostEnvironment, Loaded, NodeConfig};
+use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, activity, containers, listing, manifests};
+use crate::controller::{self, activity, containers, listing, manifests, states};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -33,11 +33,11 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
-use crate::stats::Stats;
+use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
@@ -118,11 +118,12 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     // Blocks this thread, which serves no requests.
     let panel = panel(&node, ignore_certificate_errors)?;
     let (sources, followed) = watch::channel(sources);
-    let reload = Reload { node: node.clone(), file, panel: panel.clone(), conditions: conditions.clone(), sources };
-    let context = context(&node, &tasks, &queue, conditions, panel)?;
+    let (updates, pushes) = ConfigUpdates::new();
+    let reload = Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone());
+    let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
     startup.finish(Api::new(context.clone(), started_at));
     start(&context, &queue);
-    follow_configuration(&tasks, reload, followed);
+    follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         servers = context.store.ids().len(),
@@ -132,6 +133,7 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     wait_for_end().await;
     tracing::info!("daemon ends; containers keep running");
     tasks.shutdown(SHUTDOWN_TIMEOUT).await;
+    states::finish(&context).await;
     listeners::close(&node);
     Ok(())
 }
@@ -141,9 +143,11 @@ fn context(
     tasks: &Tasks,
     queue: &Queue,
     conditions: NodeConditions,
+    updates: ConfigUpdates,
     panel: Option<Arc<HttpPanel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
+    store.take_over_states();
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
@@ -156,13 +160,13 @@ fn context(
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
-    let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
     let activity = panel
         .clone()
         .map(|panel| Activity::open(panel, (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks));
+    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), api::kernel(), conditions),
+        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         activity: activity.unwrap_or_else(Activity::none),
@@ -173,7 +177,8 @@ fn context(
         jitter,
         ids: Ids::Time,
         tasks: tasks.clone(),
-        slots: InstallSlots::new(node.concurrent_installs),
+        slots: Slots::new(node.concurrent_installs),
+        start_slots: Slots::new(node.concurrent_starts),
         disk_scans: DiskScans::default(),
         wake,
     }))
@@ -212,11 +217,16 @@ fn panel(node: &NodeConfig, ignore_certificate_errors: bool) -> anyhow::Result<O
     Ok(client.transpose()?.map(Arc::new))
 }
 
-/// Reads the configuration again when one of its files changes.
-fn follow_configuration(tasks: &Tasks, reload: Reload, sources: watch::Receiver<Vec<PathBuf>>) {
+/// Reads the configuration again when one of its files changes, and writes what the panel pushes.
+fn follow_configuration(
+    tasks: &Tasks,
+    reload: Reload,
+    sources: watch::Receiver<Vec<PathBuf>>,
+    pushes: mpsc::Receiver<Push>,
+) {
     let (changed, changes) = mpsc::channel(1);
     tasks.spawn("configuration watch", files_watch::follow(sources, changed));
-    tasks.spawn("configuration", reload.follow(changes));
+    tasks.spawn("configuration", reload.follow(changes, pushes));
 }
 
 /// Starts the controller and its sources of events.
@@ -226,6 +236,7 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
     let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
+    tasks.spawn("states", states::follow(context.clone()));
     tasks.spawn("manifests", manifests::follow(context.clone(), events));
     if let Some(sync) = &context.sync {
         tasks.spawn("activity", activity::send(context.clone()));

@@ -10,7 +10,9 @@ mod about;
 mod apply;
 mod arguments;
 mod client;
+mod configure;
 mod describe;
+mod diagnostics;
 mod error;
 mod events;
 #[cfg(test)]
@@ -96,6 +98,7 @@ async fn perform(
     match command {
         // Handled by the caller.
         Command::Run(_) => Ok(()),
+        Command::Configure(wanted) => configure::run(node, wanted).await,
         Command::Get(select) => get::run(&open().await?, select, printer).await,
         Command::Describe(one) => describe::run(&open().await?, one, printer).await,
         Command::Plan(select) => plan::run(&open().await?, select, printer).await,
@@ -106,6 +109,7 @@ async fn perform(
         Command::Delete(delete) => requests::delete(&open().await?, delete, printer).await,
         Command::Events(events) => events::run(open().await?, events, printer).await,
         Command::Logs(logs) => logs::run(&open().await?, logs, printer).await,
+        Command::Diagnostics(contents) => diagnostics::run(node, contents, printer).await,
         Command::Version => about::version(printer),
         Command::Completions { shell } => about::completions(*shell),
         Command::Schema => about::schema(),

@@ -3,12 +3,13 @@
 //! [`ConfigFile`] has the keys of the file, with the names and defaults of Wings, and `alula:`. [`NodeConfig`] is the validated
 //! configuration of this host, which the other modules use. [`load`] derives one from the other and changes nothing.
 //! [`host::prepare`] then creates what the file requires: the system user, directories, files for containers.
-//! This module never writes the file.
+//! [`write_push`] and [`write_configuration`] alone write the file, for the panel and for `alula configure`.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+mod configure;
 mod directories;
 mod docker;
 mod environment;
@@ -22,12 +23,15 @@ mod logrotate;
 mod node;
 mod overhead;
 mod panel;
+mod pushed;
 mod registries;
 mod secret;
 mod setting;
 mod socket;
 mod timezone;
+mod update;
 
+pub use configure::{ConfigureError, write_configuration};
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem, located};
@@ -42,6 +46,7 @@ pub use panel::{ApiConfig, PanelConfig, TlsFiles};
 pub use registries::Registries;
 pub use secret::Secret;
 pub use socket::{MAX_SOCKET_PATH, SocketAccess};
+pub use update::{ConfigUpdates, NotApplied, Push, Pushed, write_push};
 
 /// The default path of the file.
 pub const DEFAULT_PATH: &str = "/etc/pelican/config.yml";
@@ -83,9 +88,14 @@ impl HostEnvironment<'_> {
 pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded, ConfigError> {
     let path = std::path::absolute(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let text = read_text(&path)?;
+    interpret(path, &text, host_environment)
+}
+
+/// Validates `text` as the one of the file at `path`, which is absolute.
+fn interpret(path: PathBuf, text: &str, host_environment: HostEnvironment<'_>) -> Result<Loaded, ConfigError> {
     let invalid = |faults| ConfigError::Invalid { path: path.clone(), faults };
-    let (file, report) = ConfigFile::read(&text).map_err(invalid)?;
-    let mut faults = ignored::misplaced(&text, &report);
+    let (file, report) = ConfigFile::read(text).map_err(invalid)?;
+    let mut faults = ignored::misplaced(text, &report);
 
     let HostEnvironment { variables, etc } = host_environment;
     let (timezone, notice) = timezone::find(&file.system.timezone, variables, etc);
@@ -97,7 +107,7 @@ pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded
     let node = NodeConfig::resolve(&file, &path, variables, owner, timezone);
     let mut node = node.map_err(|problems| faults.extend(problems)).ok().filter(|_| faults.is_empty());
     let Some(mut node) = node.take() else {
-        return Err(invalid(faults.into_iter().map(|problem| error::located(&text, problem)).collect()));
+        return Err(invalid(faults.into_iter().map(|problem| error::located(text, problem)).collect()));
     };
     node.directories.follow_data_link();
     if let Err(HostError::Foreign { uid, .. }) = host::check_tmp(&node.directories.tmp, &node.owner) {
@@ -113,8 +123,7 @@ pub fn load(path: &Path, host_environment: HostEnvironment<'_>) -> Result<Loaded
     let missing = node.api.tls.iter().flat_map(TlsFiles::unreadable);
     let problems =
         ignored::unread(&report).into_iter().chain(notice).chain(node.adjusted.iter().cloned()).chain(missing);
-    let mut notices: Vec<String> =
-        problems.map(|problem| error::line(&path, &error::located(&text, problem))).collect();
+    let mut notices: Vec<String> = problems.map(|problem| error::line(&path, &error::located(text, problem))).collect();
     let unsupported = ignored::unsupported_keys(&file);
     if !unsupported.is_empty() {
         notices.push(format!("{}: no effect in this version: {}", path.display(), unsupported.join(", ")));
@@ -150,5 +159,7 @@ fn absolute(source: &Path, text: &str) -> PathBuf {
     folder.join(text).components().collect()
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

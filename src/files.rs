@@ -23,6 +23,7 @@ mod flush;
 pub mod install_log;
 mod links;
 pub mod log;
+mod mount_table;
 mod mounted;
 mod ownership;
 mod prepare;
@@ -43,6 +44,7 @@ use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
 pub use error::{FilesError, UsageError};
+pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 pub use root::Root;
 use scan::{Visitor, scan};

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod controller;
+pub mod diagnostics;
 pub mod egg_files;
 pub mod events;
 pub mod files;

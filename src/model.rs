@@ -14,6 +14,8 @@ pub mod node;
 pub mod reason;
 pub mod record;
 pub mod request;
+pub mod resources;
+pub mod restart;
 pub mod settings;
 pub mod status;
 mod text;
@@ -28,8 +30,12 @@ pub use identity::{DigestKey, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, O
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
 pub use node::{NodeCondition, NodeConditionType};
 pub use reason::Reason;
-pub use record::{Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
+pub use record::{
+    Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome, TransferResult,
+};
 pub use request::{Declared, Request, Requester, Requests, Verb};
+pub use resources::{Resources, Ulimit, UlimitName};
+pub use restart::{Restart, RestartPolicy};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionStatus, ConditionType, Event, Phase, PowerState, Status};
 pub use time::Timestamp;

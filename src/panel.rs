@@ -119,6 +119,9 @@ pub trait Panel: Send + Sync + 'static {
     /// Reports a change of a container's state.
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError>;
 
+    /// Reports that a transfer to another node has failed: the server stays on this one.
+    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError>;
+
     /// Adds rows to the activity log, each of them as the panel reads it.
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError>;
 

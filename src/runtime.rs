@@ -4,6 +4,8 @@
 //! against both, and both have a `host` for images, networks and paths. `reconcile` and `console` call it. An event of
 //! [`Runtime::events`] names a container and requeues its server. `spec_builder` turns settings into container specs and is pure.
 
+pub mod cgroup;
+mod counters;
 pub mod docker;
 mod error;
 pub mod host;
@@ -11,13 +13,16 @@ pub mod lines;
 mod spec;
 pub mod spec_builder;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
 use crate::model::{ContainerStatus, Owner, Role, ServerId};
+pub use counters::{Counters, Meter};
 pub use error::{ErrorKind, RuntimeError};
 pub use spec::{
     BuiltSpec, CPU_PERIOD, ContainerSpec, Endpoint, HostInfo, KernelLimits, Limits, LogDriver, NetworkInfo,
@@ -148,6 +153,31 @@ pub struct EngineInfo {
     pub runc: String,
 }
 
+/// What images, containers and caches of the engine occupy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct EngineDiskUsage {
+    /// Bytes that containers have written to their own layers.
+    pub containers_size: i64,
+    /// Number of images.
+    pub images_total: usize,
+    /// Number of images that containers use.
+    pub images_active: usize,
+    /// Bytes of all images; a layer that several have counts once.
+    pub images_size: i64,
+    /// Bytes of the builder's cache.
+    pub build_cache_size: i64,
+}
+
+/// The engine's report about removed images, in Docker's words.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PruneReport {
+    /// `{"Untagged": …}` or `{"Deleted": …}`.
+    pub images_deleted: Option<Vec<BTreeMap<String, String>>>,
+    /// Bytes.
+    pub space_reclaimed: i64,
+}
+
 /// The state of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -184,6 +214,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Version and size of the engine.
     async fn engine(&self) -> Result<EngineInfo, RuntimeError>;
 
+    /// What the engine's images, containers and caches occupy. It takes a busy engine a minute.
+    async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError>;
+
+    /// Removes the images that have no name and no container. What an image was called before a newer one was pulled counts as no
+    /// name.
+    async fn prune_images(&self) -> Result<PruneReport, RuntimeError>;
+
     /// Lists the containers of all servers, also those of other nodes.
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError>;
 
@@ -210,11 +247,21 @@ pub trait Runtime: Send + Sync + 'static {
     /// Changes the limits of a container in place. One that does not exist is no error.
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError>;
 
+    /// Removes the network that belongs to a server, if there is one. Its containers are removed before.
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError>;
+
     /// Opens a container's terminal.
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError>;
 
     /// Reads a container's log as raw bytes.
     async fn logs(&self, id: &str, part: LogPart) -> Result<Output, RuntimeError>;
+
+    /// Finds the kernel's counters of a running container. `None` where this process cannot see them, because the engine is on another
+    /// host or in another process namespace: then the engine has to be asked. It does not wait for the engine.
+    fn meter(&self, container: &ContainerStatus) -> Option<Box<dyn Meter>>;
+
+    /// Asks the engine for the counters of a container.
+    async fn counters(&self, id: &str) -> Result<Counters, RuntimeError>;
 
     /// Subscribes to the events of containers. The stream ends with the connection. The engine sends all events after this call
     /// returns, so a later listing misses nothing.

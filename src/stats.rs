@@ -1,27 +1,39 @@
 //! What each server uses: for HTTP answers, and about once a second for listeners.
 //!
 //! A pass says which container of a server runs ([`Stats::observed`]); state and disk usage are those of the published status.
-//! Nothing is sampled without a listener. One task samples all servers that have one, and ends with the last of them.
+//! Nothing is read without a listener or a caller. One task samples all servers that have a listener, and ends with the last of them.
+//!
+//! The counters come from the kernel where this process can see them, and are shared by all who ask within a moment. Elsewhere the
+//! engine is asked in the background, and its latest answer counts: no caller waits for the engine.
 
+mod gauge;
 mod node;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::Clock;
 use crate::config::NodeConfig;
-use crate::model::{ContainerStatus, Manifest, PowerState, ServerId, Timestamp, Utilization};
+use crate::model::{ContainerStatus, PowerState, ServerId, Timestamp, Utilization};
+use crate::runtime::{Counters, Runtime};
 use crate::store::Store;
-use crate::tasks::Tasks;
-
-pub use node::memory_bytes;
+use crate::tasks::{TaskHandle, Tasks};
+use gauge::Gauge;
+use node::NodeGauge;
+pub use node::{Disk, NodeUtilization, kernel, memory_bytes, os_name};
 
 /// The time between two values for listeners.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Containers for which the engine is asked at once.
+const ENGINE_CALLS: usize = 8;
 
 /// The statistics of all servers; clones share them.
 #[derive(Clone)]
@@ -31,26 +43,24 @@ pub struct Stats {
 
 struct Inner {
     store: Store,
+    runtime: Arc<dyn Runtime>,
     node: Arc<NodeConfig>,
     clock: Clock,
     tasks: Tasks,
     servers: Mutex<Servers>,
+    /// The engine is being asked for counters.
+    asking: Arc<AtomicBool>,
+    node_gauge: NodeGauge,
 }
 
 #[derive(Default)]
 struct Servers {
     /// The running containers.
-    running: BTreeMap<ServerId, Running>,
+    running: BTreeMap<ServerId, Arc<Gauge>>,
     /// The values of servers with listeners.
     listened: BTreeMap<ServerId, watch::Sender<Arc<Utilization>>>,
-    /// The task that samples is running.
-    sampling: bool,
-}
-
-/// The running container of a server.
-struct Running {
-    container: String,
-    started_at: Option<Timestamp>,
+    /// The task that samples.
+    sampler: Option<TaskHandle>,
 }
 
 /// Receives the values of a server. While one exists, the server is sampled.
@@ -68,26 +78,27 @@ impl Listener {
 }
 
 impl Stats {
-    /// Statistics of the servers of this store.
-    pub fn new(store: Store, node: Arc<NodeConfig>, clock: Clock, tasks: Tasks) -> Self {
-        Self { inner: Arc::new(Inner { store, node, clock, tasks, servers: Mutex::default() }) }
+    /// Statistics of the servers of this store, whose containers this runtime has.
+    pub fn new(store: Store, runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, clock: Clock, tasks: Tasks) -> Self {
+        let (servers, asking) = (Mutex::default(), Arc::default());
+        let node_gauge = NodeGauge::default();
+        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, asking, node_gauge }) }
     }
 
     /// This is the running container of a server, whose status was published before.
     pub fn observed(&self, id: ServerId, container: Option<&ContainerStatus>) {
         let mut servers = self.inner.servers();
-        let Some(container) = container else {
-            if servers.running.remove(&id).is_some()
-                && let Some(values) = servers.listened.get(&id)
-            {
-                let last = self.inner.current(&servers, id);
-                values.send_replace(Arc::new(last));
+        match container {
+            Some(container) if servers.running.get(&id).is_some_and(|known| known.is_of(container)) => {}
+            Some(container) => {
+                servers.running.insert(id, Arc::new(Gauge::new(container.clone())));
             }
-            return;
-        };
-        if servers.running.get(&id).is_none_or(|known| known.container != container.id) {
-            let running = Running { container: container.id.clone(), started_at: container.started_at };
-            servers.running.insert(id, running);
+            None => {
+                let ended = servers.running.remove(&id).is_some();
+                if let Some(values) = servers.listened.get(&id).filter(|_| ended) {
+                    values.send_replace(Arc::new(self.inner.current(&servers, id)));
+                }
+            }
         }
     }
 
@@ -101,24 +112,31 @@ impl Stats {
     /// Subscribes to the values of a server from now on.
     pub fn listen(&self, id: ServerId) -> Listener {
         let mut servers = self.inner.servers();
-        let current = self.inner.current(&servers, id);
-        let values = servers.listened.entry(id).or_insert_with(|| watch::Sender::new(Arc::new(current))).subscribe();
-        if !std::mem::replace(&mut servers.sampling, true) {
+        let values = servers.listened.entry(id).or_default().subscribe();
+        if servers.sampler.as_ref().is_none_or(TaskHandle::is_finished) {
             let inner = self.inner.clone();
-            self.inner.tasks.spawn("statistics", async move { inner.sample().await });
+            servers.sampler = Some(self.inner.tasks.spawn("statistics", inner.sample()));
         }
         Listener { values }
     }
 
-    /// What a server uses now. It never waits for the container engine.
+    /// What a server uses now. It does not wait for the container engine.
     pub async fn read(&self, id: ServerId) -> Utilization {
+        self.inner.refresh(&[id]).await;
         self.inner.current(&self.inner.servers(), id)
     }
 
     /// The same of many servers.
     pub async fn read_all(&self, ids: &[ServerId]) -> Vec<Utilization> {
+        self.inner.refresh(ids).await;
         let servers = self.inner.servers();
         ids.iter().map(|id| self.inner.current(&servers, *id)).collect()
+    }
+
+    /// What the node uses now.
+    pub async fn node(&self) -> NodeUtilization {
+        let inner = &self.inner;
+        inner.node_gauge.measure(&inner.node.directories, inner.store.blocking()).await
     }
 }
 
@@ -133,40 +151,151 @@ impl Inner {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            let mut servers = self.servers();
-            servers.listened.retain(|_, values| values.receiver_count() > 0);
-            if servers.listened.is_empty() {
-                servers.sampling = false;
-                return;
-            }
+            let Some(ids) = self.servers().listened() else { return };
+            self.measure(&ids).await;
+            let servers = self.servers();
             for (id, values) in servers.listened.iter().filter(|(id, _)| servers.running.contains_key(id)) {
                 values.send_replace(Arc::new(self.current(&servers, *id)));
             }
         }
     }
 
+    /// Brings the readings of these servers up to date. A load needs two readings with a short time between them. The first one is
+    /// taken of all servers at once, because a panel asks for the servers of a page one after the other.
+    async fn refresh(&self, ids: &[ServerId]) {
+        let cold = self.servers().cold(ids, Instant::now());
+        if !cold.is_empty() {
+            self.measure(&cold).await;
+        }
+        let ready_at = self.servers().running(ids).filter_map(|(_, gauge)| gauge.ready_at()).max();
+        if let Some(ready_at) = ready_at {
+            tokio::time::sleep_until(ready_at).await;
+        }
+        self.measure(ids).await;
+    }
+
+    /// Takes the readings that are due.
+    async fn measure(&self, ids: &[ServerId]) {
+        let now = Instant::now();
+        let due: Vec<(Arc<Gauge>, bool)> = {
+            let servers = self.servers();
+            let due = servers.running(ids).filter(|(_, gauge)| gauge.is_due(now));
+            due.map(|(id, gauge)| (gauge.clone(), servers.listened.contains_key(&id))).collect()
+        };
+        if due.is_empty() {
+            return;
+        }
+        let runtime = self.runtime.clone();
+        let read = move || {
+            due.iter().for_each(|(gauge, keep_open)| gauge.read(&*runtime, *keep_open));
+            due.into_iter().map(|(gauge, _)| gauge).filter(|gauge| gauge.is_of_engine()).collect()
+        };
+        let of_engine = self.store.blocking().run(read).await;
+        self.ask_engine(of_engine);
+    }
+
+    /// Asks the engine for the counters of these containers in the background, unless it is being asked.
+    fn ask_engine(&self, gauges: Vec<Arc<Gauge>>) {
+        if gauges.is_empty() || self.asking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (runtime, asking) = (self.runtime.clone(), Asking(self.asking.clone()));
+        self.tasks.spawn("statistics of the engine", async move {
+            let _asking = asking;
+            let answers = futures_util::stream::iter(gauges).map(|gauge| {
+                let runtime = runtime.clone();
+                async move { (runtime.counters(&gauge.container.id).await, gauge) }
+            });
+            let mut answers = answers.buffer_unordered(ENGINE_CALLS);
+            while let Some((answer, gauge)) = answers.next().await {
+                match answer {
+                    Ok(counters) => gauge.add(counters),
+                    // It would not answer for the others either.
+                    Err(error) if error.is_outage() => break,
+                    Err(error) => tracing::debug!(%error, "no statistics of a container"),
+                }
+            }
+        });
+    }
+
     fn current(&self, servers: &Servers, id: ServerId) -> Utilization {
         let status = self.store.status(id);
         let (state, disk_bytes) = status.map(|status| (status.state, status.disk_bytes)).unwrap_or_default();
-        let uptime = match state {
-            PowerState::Offline => 0,
-            _ => self.uptime(servers.running.get(&id)),
+        let offline = Utilization { state, disk_bytes, ..Utilization::default() };
+        if state == PowerState::Offline {
+            return Utilization { memory_limit_bytes: self.memory_limit(id), ..offline };
+        }
+        let gauge = servers.running.get(&id);
+        let uptime = self.uptime(gauge.and_then(|gauge| gauge.container.started_at));
+        let Some(latest) = gauge.and_then(|gauge| gauge.latest()) else {
+            return Utilization { memory_limit_bytes: self.memory_limit(id), uptime, ..offline };
         };
-        Utilization { memory_limit_bytes: self.memory_limit(id), uptime, state, disk_bytes, ..Utilization::default() }
+        let Counters { memory_bytes: used, memory_limit_bytes, network, disk_io, .. } = latest.counters;
+        let host = memory_bytes();
+        Utilization {
+            memory_bytes: used,
+            memory_limit_bytes: memory_limit_bytes.map_or(host, |limit| limit.min(host)),
+            cpu_absolute: latest.load.unwrap_or_default(),
+            network,
+            disk_io,
+            uptime,
+            ..offline
+        }
     }
 
     /// In milliseconds, at least 1.
-    fn uptime(&self, running: Option<&Running>) -> u64 {
-        let started_at = running.and_then(|running| running.started_at);
+    fn uptime(&self, started_at: Option<Timestamp>) -> u64 {
         let uptime = started_at.map_or(Duration::ZERO, |started_at| self.clock.now().since(started_at));
         u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
+    /// The limit that the server's next container gets.
     fn memory_limit(&self, id: ServerId) -> u64 {
         let snapshot = self.store.get(id);
         let manifest = snapshot.as_ref().and_then(|snapshot| snapshot.manifest.as_deref());
-        let mib = manifest.map_or(0, |manifest: &Manifest| manifest.spec.settings.build.memory_limit.max(0));
+        let mib = manifest.map_or(0, |manifest| manifest.spec.settings.build.memory_limit.max(0));
         let limit = u64::try_from(self.node.overhead.memory_limit_bytes(mib)).unwrap_or(0);
         if limit == 0 { memory_bytes() } else { limit }
+    }
+}
+
+impl Servers {
+    /// The running containers of these servers.
+    fn running(&self, ids: &[ServerId]) -> impl Iterator<Item = (ServerId, &Arc<Gauge>)> {
+        ids.iter().filter_map(|id| Some((*id, self.running.get(id)?)))
+    }
+
+    /// All servers without a recent reading, if one of these has none.
+    fn cold(&self, ids: &[ServerId], now: Instant) -> Vec<ServerId> {
+        if !self.running(ids).any(|(_, gauge)| gauge.is_cold(now)) {
+            return Vec::new();
+        }
+        self.running.iter().filter(|(_, gauge)| gauge.is_cold(now)).map(|(id, _)| *id).collect()
+    }
+
+    /// The servers with listeners. `None` if there are none, and the sampler ends.
+    fn listened(&mut self) -> Option<Vec<ServerId>> {
+        let running = &self.running;
+        self.listened.retain(|id, values| {
+            let kept = values.receiver_count() > 0;
+            if let Some(gauge) = running.get(id).filter(|_| !kept) {
+                gauge.close();
+            }
+            kept
+        });
+        if self.listened.is_empty() {
+            self.sampler = None;
+            return None;
+        }
+        Some(self.listened.keys().copied().collect())
+    }
+}
+
+/// The engine is being asked until this is dropped.
+struct Asking(Arc<AtomicBool>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }

@@ -28,6 +28,10 @@ pub const LOGS_FOR_TRANSCRIPT: Duration = Duration::from_secs(10);
 pub const REPLAY: Duration = Duration::from_secs(60);
 /// Observing the paths of a server's mounts, all of them together. A network file system may never answer.
 pub const MOUNT_PATHS: Duration = Duration::from_secs(5);
+/// Measuring the file systems of the node. A panel waits one second for the answer.
+pub const DISKS: Duration = Duration::from_millis(500);
+/// A diagnostics report waits for the container engine. A panel waits five seconds for the report.
+pub const REPORT_FOR_ENGINE: Duration = Duration::from_secs(2);
 
 /// One attempt to reset the panel's flags. Requests to install wait as long, so it is shorter than the panel's own timeout.
 pub const RESET: Duration = Duration::from_secs(5);
@@ -36,8 +40,15 @@ pub const RESET_CHECK: Duration = Duration::from_secs(2);
 /// After this time a reset that installations hold back is replaced by reports for the servers to which it is owed.
 pub const RESET_HELD_BACK: Duration = Duration::from_secs(600);
 
+/// Servers that are to be started after a boot wait this long for each other, so that their priority decides.
+pub const SLOT_ORDER: Duration = Duration::from_secs(2);
+
 /// Applying the panel's list waits for a list of all containers, which only saves calls of the first passes.
 pub const LIST_FOR_CONTAINERS: Duration = Duration::from_secs(1);
+/// The reset of the panel's flags waits for the first pass over each server: Wings may have left installations, which are taken over.
+pub const RESET_FOR_FIRST_PASSES: Duration = Duration::from_secs(10);
+/// Changes of states are collected for this long before `states.json` is written.
+pub const STATES_COLLECTED: Duration = Duration::from_secs(1);
 /// All containers are listed this often, in case that the stream of events has lost one.
 pub const CONTAINER_RESYNC: Duration = Duration::from_secs(300);
 /// A removal that the engine is still working on is checked after this time, in case that its event is lost.

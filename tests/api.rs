@@ -2,6 +2,8 @@
 
 #[path = "api/boot.rs"]
 mod boot;
+#[path = "api/crash.rs"]
+mod crash;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]
@@ -14,5 +16,11 @@ mod node;
 mod power;
 #[path = "api/remove.rs"]
 mod remove;
+#[path = "api/replay.rs"]
+mod replay;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/system.rs"]
+mod system;
+#[path = "api/transfer.rs"]
+mod transfer;

@@ -27,7 +27,7 @@ const RANKS: &[(u32, &[&str])] = &[
     (3, &["files", "telemetry"]),
     (4, &["egg_files", "panel", "runtime", "store"]),
     (5, &["activity", "console", "stats", "sync"]),
-    (6, &["reconcile"]),
+    (6, &["diagnostics", "reconcile"]),
     (7, &["api", "cli", "controller"]),
     (8, &["app", "testing"]),
 ];
@@ -47,7 +47,17 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["src/app/listeners/certificates.rs", "src/app/listeners/certificates/"]),
     ("clap", &["src/cli.rs", "src/cli/"]),
     ("tracing_subscriber", &["src/telemetry.rs", "src/telemetry/"]),
-    ("nix", &["src/config/host/user.rs"]),
+    ("nix", &["src/config/host/user.rs", "src/api/system/addresses.rs"]),
+    (
+        "procfs",
+        &[
+            "src/files/mount_table.rs",
+            "src/runtime/cgroup.rs",
+            "src/runtime/cgroup/",
+            "src/stats/node.rs",
+            "src/stats/node/",
+        ],
+    ),
 ];
 
 /// Decisions: no I/O, no clock, no tasks, and of the crate nothing but plain data.

@@ -1,6 +1,10 @@
 //! The command line as a process: its output and exit codes, on a state folder without a daemon and with one whose container engine
 //! does not answer.
 
+#[path = "cli/configure.rs"]
+mod configure;
+#[path = "cli/diagnostics.rs"]
+mod diagnostics;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/git.rs"]

@@ -4,6 +4,8 @@
 
 #[path = "support/busybox.rs"]
 mod busybox;
+#[path = "runtime_contract/counters.rs"]
+mod counters;
 #[path = "runtime_contract/docker_harness.rs"]
 mod docker_harness;
 #[path = "runtime_contract/fake_harness.rs"]
@@ -63,6 +65,11 @@ contract! {
         a_taken_port_is_rejected_at_the_start
         starting_a_missing_container_fails
         limits_change_in_place;
+    counters:
+        the_counters_of_a_running_container_are_read
+        both_sources_of_counters_agree
+        changed_limits_are_read
+        the_counters_of_a_container_end_with_it;
     output:
         an_attachment_has_output_and_input
         two_attachments_see_the_same
@@ -84,6 +91,7 @@ contract! {
         containers_without_our_labels_are_found_by_name
         the_containers_of_another_node_are_left_alone
         the_engine_describes_itself
+        the_engine_measures_its_disk_usage
         a_network_is_created_once
         a_taken_subnet_is_replaced
         a_network_of_its_own_is_prepared_with_a_container

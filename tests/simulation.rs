@@ -10,6 +10,8 @@ mod api_requests;
 mod check;
 #[path = "simulation/convergence.rs"]
 mod convergence;
+#[path = "simulation/crash_loops.rs"]
+mod crash_loops;
 #[path = "simulation/daemon.rs"]
 mod daemon;
 #[path = "simulation/directed.rs"]
@@ -64,6 +66,21 @@ fn a_seed_repeats_itself() {
         lines += one.journal.lines().count() as u64;
     }
     assert!(lines > 100 * count, "{lines} lines of {count} seeds: the journals are too short");
+}
+
+#[test]
+fn restarts_follow_the_policy() {
+    crash_loops::restarts_follow_the_policy();
+}
+
+#[test]
+fn a_server_that_waits_for_its_restart_obeys() {
+    crash_loops::a_server_that_waits_obeys();
+}
+
+#[test]
+fn after_a_boot_servers_start_a_few_at_a_time() {
+    crash_loops::after_a_boot_servers_start_a_few_at_a_time();
 }
 
 #[test]

@@ -119,6 +119,7 @@ fn running(number: usize, now: Timestamp) -> Server {
     record.last_reported = Some(PowerState::Running);
     let observed = Observed {
         server: Some(ContainerStatus {
+            process: None,
             id: container.clone(),
             paused: false,
             state: ContainerState::Running,

@@ -12,13 +12,7 @@ use super::request::RequestBody;
 /// # Errors
 /// The body cannot be read, is empty, is not JSON, is no object, or has a value of the wrong type.
 pub fn object<T: DeserializeOwned>(body: &RequestBody) -> Result<T, ApiError> {
-    let body = body.bytes()?;
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Err(ApiError::NoBody);
-    }
-    let bad = |error: serde_json::Error| ApiError::BadBody(error.to_string());
-    let first = serde_json::Deserializer::from_slice(body).into_iter::<Value>().next();
-    let Value::Object(object) = first.ok_or(ApiError::NoBody)?.map_err(bad)? else {
+    let Value::Object(object) = value(body)? else {
         return Err(ApiError::BadBody("expected an object".into()));
     };
     let lower: serde_json::Map<String, Value> = object
@@ -27,6 +21,20 @@ pub fn object<T: DeserializeOwned>(body: &RequestBody) -> Result<T, ApiError> {
         .map(|(key, value)| (key.to_lowercase(), value))
         .collect();
     serde_json::from_value(Value::Object(lower)).map_err(bad)
+}
+
+/// Reads the first JSON value of a request.
+///
+/// # Errors
+/// The body cannot be read, is empty, or is not JSON.
+pub fn value(body: &RequestBody) -> Result<Value, ApiError> {
+    let body = body.bytes()?;
+    let first = serde_json::Deserializer::from_slice(body).into_iter::<Value>().next();
+    first.ok_or(ApiError::NoBody)?.map_err(bad)
+}
+
+fn bad(error: serde_json::Error) -> ApiError {
+    ApiError::BadBody(error.to_string())
 }
 
 #[cfg(test)]

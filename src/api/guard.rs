@@ -33,19 +33,19 @@ pub enum Endpoint {
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Everybody: the handler itself checks its callers.
+    Anyone,
     /// Callers with the node's token, and callers of the unix socket.
     NodeToken,
     /// Callers of the unix socket. TCP does not have the route.
     LocalSocket,
-    /// Anyone: the handler checks a token that the panel has signed.
-    SignedToken,
 }
 
 /// The id of a request, in its extensions.
 #[derive(Debug, Clone)]
 pub struct RequestId(pub String);
 
-/// Marks the response of a route without the node's token, in its extensions: it does not name the daemon.
+/// Marks the response of a route for everybody, in its extensions: it does not name the daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Anonymous;
 
@@ -163,7 +163,7 @@ impl Guard {
     /// Whether this listener has routes with this access.
     pub fn serves(&self, access: Access) -> bool {
         match access {
-            Access::NodeToken | Access::SignedToken => true,
+            Access::Anyone | Access::NodeToken => true,
             Access::LocalSocket => matches!(self.endpoint, Endpoint::Local),
         }
     }
@@ -171,7 +171,7 @@ impl Guard {
     /// The response to a caller who may not call a route with this access.
     pub fn reject(&self, access: Access, request: &Request) -> Option<Response> {
         match (&self.endpoint, access) {
-            (Endpoint::Local, _) | (_, Access::SignedToken) => None,
+            (Endpoint::Local, _) | (_, Access::Anyone) => None,
             (Endpoint::Tcp, Access::NodeToken) => reject_without(&self.live.get().token, request),
             (Endpoint::Tcp, Access::LocalSocket) => Some(not_found()),
         }

@@ -12,8 +12,9 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
+use super::servers::transfer;
 use super::startup::Startup;
-use super::{local, revoke, servers, system, ws};
+use super::{diagnostics, local, revoke, servers, system, update, ws};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -27,7 +28,7 @@ struct Route {
 }
 
 fn table() -> Vec<Route> {
-    use Access::{LocalSocket as Local, NodeToken as Node, SignedToken as Signed};
+    use Access::{Anyone, LocalSocket as Local, NodeToken as Node};
     const GET: MethodFilter = MethodFilter::GET;
     const POST: MethodFilter = MethodFilter::POST;
     const PUT: MethodFilter = MethodFilter::PUT;
@@ -37,6 +38,12 @@ fn table() -> Vec<Route> {
     vec![
         Route::new(GET, "/api/system", Node, NONE, system::system),
         Route::new(POST, "/api/deauthorize-user", Node, SMALL, revoke::deauthorize_user),
+        Route::new(POST, "/api/update", Node, SMALL, update::update),
+        Route::new(GET, "/api/system/ips", Node, NONE, system::ips),
+        Route::new(GET, "/api/system/utilization", Node, NONE, system::utilization),
+        Route::new(GET, "/api/system/docker/disk", Node, NONE, system::engine_disk),
+        Route::new(DELETE, "/api/system/docker/image/prune", Node, NONE, system::prune_images),
+        Route::new(GET, "/api/diagnostics", Node, NONE, diagnostics::text),
         Route::new(GET, "/api/servers", Node, NONE, servers::list),
         Route::new(POST, "/api/servers", Node, SMALL, servers::create),
         Route::new(GET, "/api/servers/{server}", Node, NONE, servers::get),
@@ -46,11 +53,17 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/install", Node, NONE, servers::install),
         Route::new(POST, "/api/servers/{server}/reinstall", Node, NONE, servers::reinstall),
         Route::new(POST, "/api/servers/{server}/sync", Node, NONE, servers::sync),
+        Route::new(POST, "/api/servers/{server}/transfer", Node, SMALL, transfer::transfer),
+        Route::new(DELETE, "/api/servers/{server}/transfer", Node, NONE, transfer::cancel),
+        Route::new(POST, "/api/transfers", Anyone, NONE, transfer::receive),
+        Route::new(DELETE, "/api/transfers/{server}", Node, NONE, transfer::cancel_receipt),
+        Route::new(DELETE, "/api/transfer", Node, NONE, transfer::cancelled),
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
-        Route::new(GET, "/api/servers/{server}/ws", Signed, NONE, ws::connect),
+        Route::new(GET, "/api/servers/{server}/ws", Anyone, NONE, ws::connect),
         Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, revoke::deny_tokens),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),
+        Route::new(GET, "/local/diagnostics", Local, NONE, diagnostics::report),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
         Route::new(GET, "/local/events", Local, NONE, local::events::events),
         Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),
@@ -103,7 +116,7 @@ impl Route {
                 }
                 limit_body(&mut request, max_body);
                 let mut response = next.run(request).await;
-                if access == Access::SignedToken {
+                if access == Access::Anyone {
                     response.extensions_mut().insert(Anonymous);
                 }
                 response

@@ -6,6 +6,7 @@ mod output;
 mod power;
 mod read;
 mod remove;
+pub mod transfer;
 
 use std::sync::Arc;
 

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::{self, ConfigFile, HostEnvironment, LiveConfig, Loaded, NodeConfig};
+use crate::clock::Clock;
+use crate::config::{self, ConfigFile, ConfigUpdates, HostEnvironment, LiveConfig, Loaded, NodeConfig, Push, Pushed};
 use crate::model::NodeConditionType;
 use crate::panel::client::HttpPanel;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::store::Blocking;
+
+/// The most reasons that are kept of a push.
+const MAX_REASONS: usize = 50;
 
 /// Applies what may change without a restart.
 pub struct Reload {
@@ -21,11 +25,26 @@ pub struct Reload {
     pub conditions: NodeConditions,
     /// The files that the configuration is read from.
     pub sources: watch::Sender<Vec<PathBuf>>,
+    pub updates: ConfigUpdates,
+    /// The last reason why the file is not the one in effect, which is logged once.
+    noted: Option<String>,
 }
 
 impl Reload {
-    /// Reads the file at each change and at each SIGHUP, until the changes end.
-    pub async fn follow(self, mut changes: mpsc::Receiver<()>) {
+    /// For the configuration with which the daemon was started.
+    pub fn new(
+        node: Arc<NodeConfig>,
+        file: ConfigFile,
+        panel: Option<Arc<HttpPanel>>,
+        conditions: NodeConditions,
+        sources: watch::Sender<Vec<PathBuf>>,
+        updates: ConfigUpdates,
+    ) -> Self {
+        Self { node, file, panel, conditions, sources, updates, noted: None }
+    }
+
+    /// Reads the file at each change and at each SIGHUP, and writes what the panel pushes, until the changes end.
+    pub async fn follow(mut self, mut changes: mpsc::Receiver<()>, mut pushes: mpsc::Receiver<Push>) {
         let mut hangup = signal(SignalKind::hangup()).ok();
         loop {
             let signalled = async {
@@ -34,25 +53,59 @@ impl Reload {
                     None => std::future::pending().await,
                 }
             };
-            // Both are cancel-safe.
-            let received = tokio::select! {
-                received = changes.recv() => received,
-                received = signalled => received,
-            };
-            if received.is_none() {
-                return;
-            }
-            let source = self.node.source.clone();
-            let load = move || config::load(&source, HostEnvironment::of_this_process());
-            match Blocking::Pool.run(load).await {
-                Ok(loaded) => self.apply(loaded),
-                // The error names the file.
-                Err(error) => self.note(&format!("{error}; the previous configuration stays in effect")),
+            // All of them are cancel-safe.
+            tokio::select! {
+                Some(push) = pushes.recv() => self.write(push).await,
+                received = changes.recv() => match received {
+                    Some(()) => self.read().await,
+                    None => return,
+                },
+                Some(()) = signalled => self.read().await,
             }
         }
     }
 
-    fn apply(&self, Loaded { file, node, sources, .. }: Loaded) {
+    async fn read(&mut self) {
+        let source = self.node.source.clone();
+        let load = move || config::load(&source, HostEnvironment::of_this_process());
+        match Blocking::Pool.run(load).await {
+            Ok(loaded) => self.apply(loaded),
+            // The error names the file.
+            Err(error) => self.note(&format!("{error}; the previous configuration stays in effect")),
+        }
+    }
+
+    /// Writes what the panel pushes, and applies what needs no restart before the panel gets its answer.
+    async fn write(&mut self, Push { body, answer }: Push) {
+        let (source, live) = (self.node.source.clone(), self.node.live.get());
+        let write = move || config::write_push(&source, &body, &live, HostEnvironment::of_this_process());
+        let pushed = Blocking::Pool.run(write).await;
+        let (mut reasons, applied) = match pushed {
+            Ok(Pushed { changed, refused, left_alone }) => {
+                if changed {
+                    tracing::info!(path = %self.node.source.display(), "the panel changed the configuration");
+                    self.read().await;
+                }
+                let applied = refused.is_empty();
+                let left_alone = left_alone.into_iter().map(|key| format!("{key}: the panel may not change it"));
+                (refused.into_iter().chain(left_alone).collect(), applied)
+            }
+            Err(error) => (vec![error], false),
+        };
+        reasons.truncate(MAX_REASONS);
+        if !reasons.is_empty() {
+            let reasons = reasons.join("; ");
+            match applied {
+                true => tracing::info!(reasons, "a part of the configuration that the panel sent was left alone"),
+                false => tracing::warn!(reasons, "the configuration that the panel sent was not applied"),
+            }
+        }
+        self.updates.note(Clock::System.now(), reasons);
+        // The caller may have gone.
+        let _ = answer.send(applied);
+    }
+
+    fn apply(&mut self, Loaded { file, node, sources, .. }: Loaded) {
         self.sources.send_if_modified(|current| std::mem::replace(current, sources.clone()) != sources);
         let new = node.live.get();
         let serves = |live: &LiveConfig| !live.token.is_empty();
@@ -70,17 +123,23 @@ impl Reload {
         }
         let rest = config::changed_keys(&self.file, &file);
         match rest.as_slice() {
-            [] => self.conditions.met(NodeConditionType::ConfigurationApplied),
+            [] => {
+                self.noted = None;
+                self.conditions.met(NodeConditionType::ConfigurationApplied);
+            }
             keys => self.reject(&format!("{} changed, which needs a restart of the daemon", keys.join(", "))),
         }
     }
 
-    fn reject(&self, why: &str) {
+    fn reject(&mut self, why: &str) {
         self.note(&format!("{}: {why}", self.node.source.display()));
     }
 
-    fn note(&self, why: &str) {
-        tracing::warn!(why, "the configuration on disk is not the one in effect");
+    fn note(&mut self, why: &str) {
+        if self.noted.as_deref() != Some(why) {
+            tracing::warn!(why, "the configuration on disk is not the one in effect");
+            self.noted = Some(why.to_owned());
+        }
         self.conditions.unmet(NodeConditionType::ConfigurationApplied, why);
     }
 }
@@ -88,7 +147,6 @@ impl Reload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
     use crate::model::ConditionStatus;
 
     const TEXT: &str = "token_id: a\ntoken: one\nsystem: {root_directory: root, user: {rootless: {enabled: true}}}\n";
@@ -106,7 +164,7 @@ mod tests {
         let Loaded { file, node, sources, .. } = load(&folder, TEXT);
         let conditions = NodeConditions::new(Clock::System);
         let (sources, _) = watch::channel(sources);
-        let reload = Reload { node: Arc::new(node), file, panel: None, conditions: conditions.clone(), sources };
+        let mut reload = Reload::new(Arc::new(node), file, None, conditions.clone(), sources, ConfigUpdates::new().0);
         let condition = || conditions.list().pop().unwrap();
 
         reload.apply(load(

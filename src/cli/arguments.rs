@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::error::CliError;
 use super::output::Format;
+use crate::diagnostics::{LOG_LINES, MAX_LOG_LINES};
 use crate::model::time::Span;
 
 /// Node daemon of a game-server host: reconciles the host's servers with their specs
@@ -106,6 +107,8 @@ impl Arguments {
 pub enum Command {
     /// Run the daemon in the foreground
     Run(RunOptions),
+    /// Write the node's configuration file, as the panel has it
+    Configure(Configure),
     /// List servers
     Get(Select),
     /// Show the details of one server: conditions, installation, crashes, events, files
@@ -126,6 +129,8 @@ pub enum Command {
     Events(Events),
     /// Show the console output or the install log of a server
     Logs(Logs),
+    /// Print a report about the node for people who help you; it contains no secrets and is sent nowhere
+    Diagnostics(Diagnostics),
     /// Print the version
     Version,
     /// Print completions for a shell
@@ -135,6 +140,29 @@ pub enum Command {
     },
     /// Print the JSON Schema of a manifest
     Schema,
+}
+
+/// Arguments of `configure`, as the panel prints them for Wings. What is missing is asked for.
+#[derive(Debug, Args)]
+pub struct Configure {
+    /// Address of the panel, such as https://panel.example.com
+    #[arg(short, long, value_name = "URL")]
+    pub panel_url: Option<String>,
+    /// API key of an administrator (not the node's token)
+    #[arg(short, long, value_name = "KEY")]
+    pub token: Option<String>,
+    /// Number of the node in the panel
+    #[arg(short, long, value_name = "NUMBER")]
+    pub node: Option<String>,
+    /// The file to write, instead of --config
+    #[arg(short, long, value_name = "FILE")]
+    pub config_path: Option<PathBuf>,
+    /// Change a file that is there; its other keys stay
+    #[arg(long)]
+    pub r#override: bool,
+    /// Do not verify the panel's TLS certificate
+    #[arg(long)]
+    pub allow_insecure: bool,
 }
 
 /// Any number of servers.
@@ -253,4 +281,18 @@ pub struct Events {
     pub follow: bool,
     #[command(flatten)]
     pub select: Select,
+}
+
+/// Arguments of `diagnostics`.
+#[derive(Debug, Args)]
+pub struct Diagnostics {
+    /// Show the addresses of the panel and of the daemon's listeners
+    #[arg(long)]
+    pub include_endpoints: bool,
+    /// Leave the daemon's log out
+    #[arg(long)]
+    pub no_logs: bool,
+    /// The last N lines of the daemon's log, at most 500
+    #[arg(long, value_name = "N", default_value_t = LOG_LINES, value_parser = clap::value_parser!(u64).range(1..=MAX_LOG_LINES))]
+    pub log_lines: u64,
 }

@@ -297,16 +297,22 @@ fn conditions(conditions: &[Condition], now: Timestamp) -> String {
 }
 
 fn crashes(crashes: &[Crash], now: Timestamp) -> String {
-    rows(&["AT", "AGO", "HOW", "RESTARTED", "CONTAINER"], crashes, |crash| {
+    let mut text = rows(&["AT", "AGO", "HOW", "IN A ROW", "RESTARTED", "CONTAINER"], crashes, |crash| {
         let how = if crash.oom_killed { "out of memory".to_owned() } else { format!("exit code {}", crash.exit_code) };
         vec![
             Cell::plain(crash.at.to_string()),
             Cell::plain(span(now.since(crash.at))),
             Cell::plain(how),
+            Cell::plain(crash.in_row.to_string()),
             Cell::plain(if crash.restarted { "yes" } else { "no" }),
             Cell::plain(&crash.container),
         ]
-    })
+    });
+    if let Some(latest) = crashes.last().filter(|crash| !crash.lines.is_empty()) {
+        text.push_str("  last lines before the latest:\n");
+        latest.lines.iter().for_each(|line| text.push_str(&format!("    {}\n", clean(line))));
+    }
+    text
 }
 
 fn events(events: &[Event], now: Timestamp) -> String {

@@ -152,9 +152,10 @@ fn troubled() -> ServerView {
         message: "the server is stopped".into(),
         at: before(30),
     });
-    for (age, oom_killed, restarted) in [(300, false, true), (280, true, false)] {
-        let (container, at) = ("deadbeef".into(), before(age));
-        record.push_crash(Crash { container, at, exit_code: 137, oom_killed, restarted });
+    for (age, oom_killed, restarted, in_row) in [(300, false, true, 1), (280, true, false, 2)] {
+        let (container, at, power) = ("deadbeef".into(), before(age), "first".into());
+        let lines = vec!["Loading world".into(), "java.lang.OutOfMemoryError: Java heap space".into()];
+        record.push_crash(Crash { container, at, exit_code: 137, oom_killed, restarted, in_row, power, lines });
     }
     server.status.phase = Phase::Failed;
     let message = "cannot pull example/does-not-exist: not found; attempt 3, tried again";

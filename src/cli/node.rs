@@ -79,7 +79,10 @@ pub fn config_path(arguments: &NodeArguments) -> Result<PathBuf, CliError> {
 }
 
 /// The node's configuration.
-fn config_of(arguments: &NodeArguments) -> Result<NodeConfig, CliError> {
+///
+/// # Errors
+/// It is missing or invalid.
+pub fn config_of(arguments: &NodeArguments) -> Result<NodeConfig, CliError> {
     let path = match (&arguments.config, &arguments.root) {
         (Some(config), _) => config,
         (None, Some(root)) => return of_root(root),

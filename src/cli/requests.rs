@@ -105,7 +105,8 @@ fn confirmed(servers: &[ServerView]) -> Result<bool, CliError> {
     Ok(is_yes(&answer))
 }
 
-fn is_yes(answer: &str) -> bool {
+/// Whether an answer confirms.
+pub fn is_yes(answer: &str) -> bool {
     matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
 

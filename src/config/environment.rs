@@ -54,6 +54,30 @@ pub(super) fn token(key: &str, variable: &str, written: &Secret, variables: Vari
     Ok(Secret::new(token))
 }
 
+/// Where a token is read from.
+pub(super) enum Place {
+    /// The key itself.
+    Written,
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+}
+
+/// Where the token of a key is read from, see [`token`].
+pub(super) fn place(variable: &str, written: &Secret, variables: Variables<'_>) -> Place {
+    if variables(variable).is_some_and(|value| !value.is_empty()) {
+        return Place::Variable(variable.to_owned());
+    }
+    if let Some(file) = token_file(written, variables) {
+        return Place::File(file);
+    }
+    match REFERENCE.captures(written.expose()) {
+        Some(found) => Place::Variable(name(&found).to_owned()),
+        None => Place::Written,
+    }
+}
+
 /// The file that holds a token, if the text of its key names one.
 pub(super) fn token_file(written: &Secret, variables: Variables<'_>) -> Option<PathBuf> {
     let (expanded, _) = expand(written.expose(), variables);
@@ -77,13 +101,20 @@ fn read_token(name: &str, path: &str) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// `$NAME` or `${NAME}`.
+static REFERENCE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\$(?:([0-9A-Za-z_]+)|\{([0-9A-Za-z_]+)\})").expect("a valid pattern"));
+
+/// The name in a reference.
+fn name<'a>(found: &Captures<'a>) -> &'a str {
+    found.get(1).or_else(|| found.get(2)).map_or("", |name| name.as_str())
+}
+
 /// Replaces `$NAME` and `${NAME}`, an unset one with nothing. Any other `$` stays. Also returns the unset names.
 fn expand(text: &str, variables: Variables<'_>) -> (String, Vec<String>) {
-    static REFERENCE: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"\$(?:([0-9A-Za-z_]+)|\{([0-9A-Za-z_]+)\})").expect("a valid pattern"));
     let mut unset = Vec::new();
     let expanded = REFERENCE.replace_all(text, |found: &Captures<'_>| {
-        let name = found.get(1).or_else(|| found.get(2)).map_or("", |name| name.as_str());
+        let name = name(found);
         variables(name).unwrap_or_else(|| {
             unset.push(name.to_owned());
             String::new()

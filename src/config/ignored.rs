@@ -20,7 +20,6 @@ const UNSUPPORTED: &[&str] = &[
     "system.sftp.bind_port",
     "system.sftp.read_only",
     "system.sftp.key_only",
-    "system.crash_detection_activity_lines",
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",
@@ -32,7 +31,6 @@ const UNSUPPORTED: &[&str] = &[
     "docker.system_ips",
     "Search.blacklisted_dirs",
     "Search.max_recursion_depth",
-    "ignore_panel_config_updates",
 ];
 
 /// The unsupported keys whose value is not the default.
@@ -99,11 +97,11 @@ pub(super) fn unread(report: &Report) -> Vec<Problem> {
 /// Keys whose values apply while the daemon runs.
 const LIVE: &[&str] = &["token_id", "token", "docker.log_config"];
 
-/// The keys whose values differ between two files, except those that apply while the daemon runs.
+/// The keys whose values differ between two files, except those that apply while the daemon runs, or have no effect.
 pub fn changed_keys(before: &ConfigFile, after: &ConfigFile) -> Vec<String> {
     let mut changed = Vec::new();
     differences(&as_json(before), &as_json(after), String::new(), &mut changed);
-    changed.retain(|key| !LIVE.iter().any(|live| key.starts_with(live)));
+    changed.retain(|key| !LIVE.iter().any(|live| key.starts_with(live)) && !UNSUPPORTED.contains(&key.as_str()));
     changed
 }
 
@@ -121,11 +119,11 @@ fn differences(before: &Value, after: &Value, path: String, changed: &mut Vec<St
     }
 }
 
-fn as_json(file: &ConfigFile) -> Value {
+pub(super) fn as_json(file: &ConfigFile) -> Value {
     serde_json::to_value(file).unwrap_or_default()
 }
 
-fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+pub(super) fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
     key.split('.').try_fold(value, |value, part| value.get(part))
 }
 

@@ -5,6 +5,8 @@ use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
@@ -12,10 +14,15 @@ use super::{
     ApiConfig, Directories, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess, Variables,
 };
 
+/// Starts at the same time after a boot, where the file leaves it open: at least as many.
+const MIN_STARTS: usize = 4;
 /// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
 /// The most lines for a new console.
 const MAX_BACKLOG: i64 = 10_000;
+
+/// The key of [`NodeConfig::crash_activity_lines`].
+const CRASH_LINES: &str = "system.crash_detection_activity_lines";
 
 /// The node's configuration. Shared as `Arc<NodeConfig>`.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +60,8 @@ pub struct NodeConfig {
     /// Memory of containers beyond the server's limit.
     pub overhead: Overhead,
     pub pull_policy: PullPolicy,
+    /// Networks of single servers.
+    pub server_networks: ServerNetworks,
     /// Host paths below which servers may mount.
     pub allowed_mounts: Vec<PathBuf>,
     /// Whether mounts at or below `/home/container` are rejected.
@@ -63,6 +72,8 @@ pub struct NodeConfig {
     pub clean_exit_is_crash: bool,
     /// After a second crash within this time the server stays offline. Zero: it is always started again.
     pub crash_timeout: Duration,
+    /// Lines of the console that the panel gets with a crash.
+    pub crash_activity_lines: u32,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
     /// Time between an entry of the activity log and its report to the panel.
@@ -77,6 +88,8 @@ pub struct NodeConfig {
     pub workers: usize,
     /// Installers that run at the same time.
     pub concurrent_installs: usize,
+    /// Servers that are started at the same time after a boot.
+    pub concurrent_starts: usize,
     /// The longest run of an install script; `None` for no limit.
     pub install_timeout: Option<Duration>,
     /// Whether an install script with an exit code other than 0 has failed.
@@ -122,6 +135,15 @@ pub struct Owner {
     pub gid: u32,
 }
 
+/// Networks that belong to one server each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerNetworks {
+    /// Whether each server has one.
+    pub isolate: bool,
+    /// Their IPv4 addresses.
+    pub range: Ipv4Net,
+}
+
 /// A user and group in a container, displayed in the format of Docker's `User`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContainerUser {
@@ -158,6 +180,8 @@ impl NodeConfig {
         docker.validate(lenient);
         // Wings treats a crash timeout below 0 as 0.
         let crash_timeout = lenient_seconds("system.crash_detection.timeout", crash.timeout, 0, lenient);
+        let crash_activity_lines =
+            lenient.within(CRASH_LINES, system.crash_detection_activity_lines, 0..=100, "lines", 0);
         let disk_check_interval =
             lenient_seconds("system.disk_check_interval", system.disk_check_interval, 150, lenient);
         let activity = (system.activity_send_interval, system.activity_send_count);
@@ -179,6 +203,10 @@ impl NodeConfig {
         let workers = lenient.require(within("alula.reconcile.workers", reconcile.workers, 1..=1024, "workers"));
         let installers = within("alula.reconcile.concurrent_installs", installs, 1..=1024, "installers");
         let installers = lenient.require(installers);
+        let range = server_range(&alula.network.range);
+        let range = lenient.require(range);
+        let starts = within("alula.reconcile.concurrent_starts", reconcile.concurrent_starts, 0..=1024, "starts");
+        let starts = lenient.require(starts);
         let install_timeout =
             lenient.require(seconds_or_none("alula.install.timeout_seconds", install.timeout_seconds));
         let transcript_mib = within("alula.logs.max_size_mib", logs.max_size_mib, 1..=1 << 20, "MiB");
@@ -204,6 +232,7 @@ impl NodeConfig {
         else {
             return Err(invalid);
         };
+        let (Some(starts), Some(range)) = (starts, range) else { return Err(invalid) };
         let adjusted = std::mem::take(&mut lenient.0);
         Ok(Self {
             source: source.to_owned(),
@@ -229,11 +258,13 @@ impl NodeConfig {
             overhead,
             docker,
             pull_policy: alula.pull.policy,
+            server_networks: ServerNetworks { isolate: alula.network.isolate, range },
             allowed_mounts,
             block_base_dir_mount: file.block_base_dir_mount,
             crash_detection: crash.enabled,
             clean_exit_is_crash: crash.detect_clean_exit_as_crash,
             crash_timeout: crash_timeout.unwrap_or_default(),
+            crash_activity_lines,
             disk_check_interval,
             activity_interval: Duration::from_secs(activity_interval),
             activity_batch: activity_batch as usize,
@@ -241,6 +272,7 @@ impl NodeConfig {
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             workers,
             concurrent_installs,
+            concurrent_starts: if starts == 0 { cores().max(MIN_STARTS) } else { starts },
             install_timeout,
             fail_on_nonzero_exit: install.fail_on_nonzero_exit,
             max_transcript_bytes: mib * 1024 * 1024,
@@ -285,6 +317,20 @@ fn allowed_mounts(file: &[String], lenient: &mut Lenient) -> Vec<PathBuf> {
         false => Err(format!("{text:?} is not an absolute path")),
     });
     mounts.filter_map(|mount| lenient.keep("allowed_mounts", mount)).collect()
+}
+
+/// The range of the networks of single servers.
+fn server_range(text: &str) -> Result<Ipv4Net, Problem> {
+    let range = text.parse::<Ipv4Net>().ok().filter(|range| (8..=24).contains(&range.prefix_len()));
+    let expected = "expected a range of IPv4 addresses from /8 to /24, such as 10.208.0.0/12";
+    range
+        .map(|range| range.trunc())
+        .ok_or_else(|| Problem::new("alula.network.range", format!("is {text:?}: {expected}")))
+}
+
+/// The cores of the host.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A time in seconds; 0 is none.

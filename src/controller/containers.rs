@@ -73,6 +73,7 @@ impl Follower {
         let mut events = self.context.runtime.events().await?;
         // The engine may have gone down and come back since the last stream ended.
         self.context.servers.unwatch();
+        self.context.start_slots.collect(self.context.store.ids().len());
         let (context, queue) = (self.context.clone(), self.queue.clone());
         let listing = async {
             if let Err(error) = context.runtime.prepare_node().await

@@ -72,9 +72,9 @@ impl EggFiles {
         Self { server: manifest.metadata.uuid, layout: layout.clone(), files, placeholders }
     }
 
-    /// What [`write`](Self::write) would do. Nothing is written.
-    pub fn preview(&self) -> Vec<FileChange> {
-        self.each(&AtomicBool::new(false), |_, FileUpdate { path, change, warnings, .. }| {
+    /// What [`write`](Self::write) would do. Nothing is written. Ends early when `cancelled` is set.
+    pub fn preview(&self, cancelled: &AtomicBool) -> Vec<FileChange> {
+        self.each(cancelled, |_, FileUpdate { path, change, warnings, .. }| {
             let diff = change.map(|(before, after)| diff::unified(before.as_deref(), &after)).unwrap_or_default();
             FileChange { path, diff, warnings }
         })

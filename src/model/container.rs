@@ -75,6 +75,9 @@ pub struct ContainerStatus {
     /// A person has paused the running container.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// The engine's number of the running container's first process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
     pub started_at: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     /// Label `alula.token`: the request for which it was created; `None` if another daemon has created it.

@@ -11,7 +11,10 @@ const KEY: &str = "";
 /// Limits, which are changed in place. An entry is there only while a limit needs another container, see [`Fields::changes_to`].
 const LIMITS: &str = "build.";
 
-/// Digests of fields, by their path below `spec.settings`.
+/// Fields with this prefix are below `spec`, the others below `spec.settings`.
+pub const RESOURCES: &str = "resources.";
+
+/// Digests of fields, by their path below `spec.settings`, or below `spec` with the prefix [`RESOURCES`].
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Fields(BTreeMap<String, String>);

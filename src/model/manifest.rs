@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ServerId;
+use super::resources::Resources;
+use super::restart::Restart;
 use super::settings::{Process, Settings};
 use super::time::Span;
 
@@ -74,12 +76,26 @@ pub struct Spec {
     pub restarted_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub install: Option<Install>,
+    /// What follows when the server ends by itself. If absent, the rule of Wings applies: it is started again, unless its crash before was
+    /// less than `system.crash_detection.timeout` of the node's configuration ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Resources that no panel knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+    /// After a boot of the host, servers with a higher number are started first.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub priority: i32,
     /// A suspended server is stopped and does not start.
     pub suspended: bool,
     pub settings: Settings,
     pub process: Process,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub script: Option<Script>,
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 /// Whether a server should run.

@@ -107,6 +107,10 @@ pub enum Reason {
     /// Fields of the manifest that need another container have changed: a restart applies them.
     RestartRequired,
 
+    // `LimitsEnforced`
+    /// The kernel of this host cannot enforce a limit.
+    NotSupported,
+
     // `Running`
     /// A person has paused the container.
     Paused,
@@ -132,6 +136,8 @@ pub enum Reason {
     Reporting,
     /// The panel is asked for the newest configuration before the start.
     Syncing,
+    /// The start after a boot of the host or a restart of the engine waits for one of the node's slots.
+    StartQueued,
     /// The server's files are counted before the start.
     CheckingDisk,
     /// The egg's values are written into the server's configuration files before the start.
@@ -150,10 +156,14 @@ pub enum Reason {
     Exited,
     /// The server crashed and is started again.
     Crashed,
-    /// The server crashed again within the crash timeout and stays offline.
+    /// The server crashed again within the crash timeout and stays offline, or waits for the delay of its restart policy.
     CrashLoop,
+    /// The server crashed and stays offline, since its restart policy is `Never`.
+    NotRestarted,
     /// The server crashed and stays offline, since crash detection is off.
     CrashDetectionDisabled,
+    /// Wings ran the node since: what it left running is taken over, and what was stopped there is no longer asked to run.
+    TakenOver,
     /// A power request expired before it could begin.
     Expired,
     /// The server was never requested to run; of `Installed`: no installation was ever requested.
@@ -204,6 +214,8 @@ pub enum Reason {
     InstallInterrupted,
     /// The panel refused the result of an installation.
     InstallReportRejected,
+    /// A transfer to another node was requested, which this release does not make.
+    TransferRefused,
     /// An installation has ended: [`Reason::Completed`].
     InstallCompleted,
     /// An installation has ended: [`Reason::Skipped`].

@@ -25,6 +25,8 @@ pub struct Record {
     pub accepted_hash: String,
     pub power: PowerRecord,
     pub install: InstallRecord,
+    /// The end of a transfer to another node, until the panel has acknowledged or rejected it.
+    pub transfer: Option<TransferResult>,
     /// Latest crashes, oldest first, at most [`CRASH_HISTORY`].
     pub crashes: Vec<Crash>,
     /// Since when the panel has not listed the server.
@@ -38,6 +40,23 @@ pub struct Record {
     /// The state that was last reported to the panel, or may have been: a server that leaves `offline` is recorded before the report
     /// is sent.
     pub last_reported: Option<PowerState>,
+}
+
+/// The end of a transfer to another node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransferResult {
+    /// The request's id.
+    pub token: String,
+    pub outcome: TransferOutcome,
+}
+
+/// How a transfer has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TransferOutcome {
+    /// The server stays on this node.
+    Failed,
 }
 
 /// The progress of power requests.
@@ -145,7 +164,7 @@ pub enum InstallOutcome {
 }
 
 /// A crash of a server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Crash {
     pub container: String,
@@ -155,6 +174,15 @@ pub struct Crash {
     pub oom_killed: bool,
     /// Whether the server was started again.
     pub restarted: bool,
+    /// Its position among the crashes in a row of one power request, counted from 1. An earlier release has recorded none.
+    #[serde(default)]
+    pub in_row: u32,
+    /// The power request that the server ran for.
+    #[serde(default)]
+    pub power: String,
+    /// The last lines of the console, oldest first. Only the latest crash has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
 impl Record {
@@ -178,8 +206,9 @@ impl Record {
         }
     }
 
-    /// Adds a crash, and drops the oldest ones.
+    /// Adds a crash, and drops the oldest ones and the lines of those before it.
     pub fn push_crash(&mut self, crash: Crash) {
+        self.crashes.iter_mut().for_each(|earlier| earlier.lines.clear());
         self.crashes.push(crash);
         let excess = self.crashes.len().saturating_sub(CRASH_HISTORY);
         self.crashes.drain(..excess);

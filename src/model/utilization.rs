@@ -4,7 +4,7 @@
 
 #![allow(missing_docs)]
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::PowerState;
 
@@ -27,7 +27,8 @@ pub struct Utilization {
 }
 
 /// Bytes since the container was started, of all its network interfaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct NetworkTraffic {
     pub rx_bytes: u64,
     pub tx_bytes: u64,

@@ -4,6 +4,7 @@
 //! at once. Nothing is retried here. Two things are kept between calls: the pages of an unfinished listing (`listing`), and
 //! whether the panel has a route for container states.
 
+pub mod application;
 mod exchange;
 mod listing;
 
@@ -140,6 +141,10 @@ impl Panel for HttpPanel {
             result => result?,
         }
         Ok(())
+    }
+
+    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError> {
+        self.exchange.report(&Call::post(format!("/servers/{id}/transfer/failure"), &serde_json::Value::Null)).await
     }
 
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {

@@ -8,10 +8,10 @@ use super::disk_scans::DiskScans;
 use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::server_state::ServerStates;
-use super::slots::InstallSlots;
+use super::slots::Slots;
 use crate::activity::Activity;
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::files::Layout;
 use crate::ids::Ids;
@@ -42,7 +42,10 @@ pub struct Context {
     pub ids: Ids,
     pub tasks: Tasks,
     pub servers: ServerStates,
-    pub slots: InstallSlots,
+    /// Of installations.
+    pub slots: Slots,
+    /// Of starts after a boot of the host or a restart of the engine.
+    pub start_slots: Slots,
     pub disk_scans: DiskScans,
     pub wake: Wake,
 }
@@ -55,12 +58,20 @@ pub struct Node {
     /// The kernel's release, for install logs.
     pub kernel: String,
     pub conditions: NodeConditions,
+    /// Takes the configurations that the panel pushes.
+    pub updates: ConfigUpdates,
 }
 
 impl Node {
     /// What follows from a configuration; `panel`: whether there is one.
-    pub fn new(config: Arc<NodeConfig>, panel: bool, kernel: String, conditions: NodeConditions) -> Self {
-        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions }
+    pub fn new(
+        config: Arc<NodeConfig>,
+        panel: bool,
+        kernel: String,
+        conditions: NodeConditions,
+        updates: ConfigUpdates,
+    ) -> Self {
+        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions, updates }
     }
 }
 

@@ -2,7 +2,12 @@
 //!
 //! Scans for which no start waits have few permits of their own: however long they take, the next start gets one.
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::tasks::Blocking;
 
 /// Scans for which a start or an installation waits.
 const AWAITED: usize = 8;
@@ -24,27 +29,56 @@ pub enum DiskScan {
 
 /// The node's permits for scans.
 pub struct DiskScans {
-    awaited: Semaphore,
-    watches: Semaphore,
-    removals: Semaphore,
+    awaited: Arc<Semaphore>,
+    watches: Arc<Semaphore>,
+    removals: Arc<Semaphore>,
 }
 
 impl Default for DiskScans {
     fn default() -> Self {
-        Self { awaited: Semaphore::new(AWAITED), watches: Semaphore::new(WATCHES), removals: Semaphore::new(REMOVALS) }
+        let [awaited, watches, removals] = [AWAITED, WATCHES, REMOVALS].map(|count| Arc::new(Semaphore::new(count)));
+        Self { awaited, watches, removals }
     }
 }
 
 impl DiskScans {
+    /// Runs a scan as blocking work. Its argument is set when the caller is dropped, so that a scan that nobody awaits ends soon.
+    /// It holds its permit until it has ended.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        blocking: Blocking,
+        scan: DiskScan,
+        work: impl FnOnce(&AtomicBool) -> T + Send + 'static,
+    ) -> T {
+        let permit = self.permit(scan).await;
+        let guard = CancelOnDrop::default();
+        let cancelled = guard.0.clone();
+        let scan = move || {
+            let _permit = permit;
+            work(&cancelled)
+        };
+        blocking.run(scan).await
+    }
+
     /// Waits for a permit, which is released when it is dropped.
-    pub async fn permit(&self, scan: DiskScan) -> Option<SemaphorePermit<'_>> {
+    pub async fn permit(&self, scan: DiskScan) -> Option<OwnedSemaphorePermit> {
         let permits = match scan {
             DiskScan::Awaited => &self.awaited,
             DiskScan::Watch => &self.watches,
             DiskScan::Removal => &self.removals,
         };
         // The semaphores are never closed.
-        permits.acquire().await.ok()
+        permits.clone().acquire_owned().await.ok()
+    }
+}
+
+/// Sets its flag when it is dropped.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -66,5 +100,28 @@ mod tests {
         }
         held.clear();
         assert!(disk_scans.permit(DiskScan::Removal).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_scan_that_nobody_awaits_ends_and_holds_its_permit_until_then() {
+        let disk_scans = Arc::new(DiskScans::default());
+        let (began, beginning) = std::sync::mpsc::channel();
+        let (end, ending) = std::sync::mpsc::channel::<()>();
+        let work = move |cancelled: &AtomicBool| {
+            began.send(()).unwrap();
+            while !cancelled.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            ending.recv().unwrap();
+        };
+        let scans = disk_scans.clone();
+        let scan = tokio::spawn(async move { scans.run(Blocking::Pool, DiskScan::Removal, work).await });
+        tokio::task::spawn_blocking(move || beginning.recv()).await.unwrap().unwrap();
+        scan.abort();
+        assert!(scan.await.unwrap_err().is_cancelled());
+        assert_eq!(disk_scans.removals.available_permits(), REMOVALS - 1);
+        end.send(()).unwrap();
+        let all = disk_scans.removals.acquire_many(REMOVALS as u32).await.unwrap();
+        drop(all);
     }
 }

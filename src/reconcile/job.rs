@@ -74,6 +74,9 @@ pub enum Subject {
     /// The result of an installation, by its token.
     #[strum(to_string = "install:{0}")]
     InstallResult(String),
+    /// The end of a transfer, by its token.
+    #[strum(to_string = "transfer:{0}")]
+    Transfer(String),
     /// The state of the server.
     State,
     /// The deletion of the server.

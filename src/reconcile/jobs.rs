@@ -16,12 +16,13 @@ mod sync;
 mod usage;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
 
 use super::context::Context;
+use super::disk_scans::DiskScan;
 use super::job::{JobKind, Subject};
 use super::server_state::JobError;
 use crate::files::FilesError;
@@ -70,6 +71,11 @@ impl JobRun {
     fn sync(&self) -> Result<&PanelSync, JobError> {
         let sync = self.context.sync.as_deref();
         sync.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
+    }
+
+    /// Runs blocking work on the server's files, with the limit of its kind.
+    async fn scan<T: Send + 'static>(&self, scan: DiskScan, work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> T {
+        self.context.disk_scans.run(self.context.store.blocking(), scan, work).await
     }
 }
 
@@ -140,16 +146,6 @@ fn end(job: &JobRun, kind: JobKind, run: u64, result: Result<(), JobError>) {
         context.servers.panel_recovered().into_iter().for_each(|id| (context.wake)(id));
     }
     (context.wake)(id);
-}
-
-/// Sets its flag when it is dropped, so that blocking work whose job was replaced ends soon.
-#[derive(Default)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
 use crate::clock::Moment;
-use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState};
+use crate::model::settings::UnenforcedLimit;
+use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState, Record, Timestamp};
 
 /// Everything that the planner needs besides manifest, requests and record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -43,6 +44,8 @@ pub struct Observed {
     pub installer_seen: Option<String>,
     /// A crash that could not be recorded.
     pub crash: Option<Crash>,
+    /// The latest crash after which the server was to be started again.
+    pub restart: Option<CrashTime>,
     /// The stop that was sent to a server's container, and to which.
     pub stop: Option<StopProgress>,
     /// The same for the installer.
@@ -56,6 +59,12 @@ pub struct Observed {
     pub install_slot: bool,
     /// Whether the server waits for one.
     pub install_queued: bool,
+    /// Whether a slot for the start after a boot is held.
+    pub start_slot: bool,
+    /// Whether the server waits for one.
+    pub start_queued: bool,
+    /// Until when such slots are not given, if they are not.
+    pub start_slots_open_at: Option<Instant>,
     /// The state that the panel has acknowledged last to this process.
     pub acknowledged: Option<PowerState>,
     /// The panel has not acknowledged a state that was published since.
@@ -67,6 +76,23 @@ pub struct Observed {
 pub struct Lifetime {
     pub started: Option<Instant>,
     pub ended: Option<Instant>,
+}
+
+/// When a crash happened, by an instant: a change of the system's clock does not make it older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrashTime {
+    /// As it is recorded.
+    pub recorded: Timestamp,
+    /// `None` if it was dated in the future when this process saw it first: the clock was set back since.
+    pub at: Option<Instant>,
+}
+
+impl CrashTime {
+    /// The latest recorded crash after which the server was to be started again, by the clock of this moment.
+    pub fn of(record: &Record, now: Moment) -> Option<Self> {
+        let crash = record.crashes.iter().rfind(|crash| crash.restarted)?;
+        Some(Self { recorded: crash.at, at: (crash.at <= now.time).then(|| now.instant_of(crash.at)) })
+    }
 }
 
 impl Lifetime {
@@ -90,10 +116,14 @@ pub struct WantedContainer {
     /// Everything but limits. `None` while the server runs, when it makes no difference: its mounts are not resolved then.
     pub spec_hash: Option<String>,
     pub limits_hash: String,
+    /// The same until the start-up has finished, if its limits are others.
+    pub start_limits_hash: Option<String>,
     /// Image reference, without a `~`.
     pub image: String,
     /// Digests of the manifest's fields.
     pub fields: Fields,
+    /// Limits that the kernel does not enforce.
+    pub unenforced: Vec<UnenforcedLimit>,
 }
 
 /// How far a stop has come. After a restart of the daemon it is sent again.

@@ -100,8 +100,7 @@ impl Context {
     /// What the next start makes of the configuration files. Nothing is written.
     pub async fn preview_files(&self, id: ServerId) -> Vec<FileChange> {
         let Some(files) = self.egg_files(id) else { return Vec::new() };
-        let _permit = self.disk_scans.permit(DiskScan::Awaited).await;
-        self.store.blocking().run(move || files.preview()).await
+        self.disk_scans.run(self.store.blocking(), DiskScan::Awaited, move |cancelled| files.preview(cancelled)).await
     }
 
     fn plan(&self, snapshot: &Snapshot, observed: &Observed) -> Plan {
@@ -154,11 +153,17 @@ impl Context {
             sync.forget(id);
         }
         self.release_slot(id);
+        self.release_start_slot(id);
     }
 
     /// Releases a server's install slot, and queues the servers that may take one now.
     fn release_slot(&self, id: ServerId) {
         self.slots.release(id).into_iter().for_each(|next| (self.wake)(next));
+    }
+
+    /// The same for the slots of starts after a boot.
+    fn release_start_slot(&self, id: ServerId) {
+        self.start_slots.release(id).into_iter().for_each(|next| (self.wake)(next));
     }
 }
 

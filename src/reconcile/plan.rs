@@ -15,9 +15,11 @@
 
 #![allow(missing_docs)]
 
+mod crash;
 mod deletion;
 mod install;
 mod power;
+mod staged;
 mod start;
 mod stop;
 #[cfg(test)]
@@ -86,8 +88,10 @@ pub struct Verdict {
 pub fn plan(input: Input<'_>) -> Plan {
     let Input { record, observed, policy, now, .. } = input;
     let Moment { time, instant } = now;
-    let mut planner = Planner { record, observed, policy, now: time, instant, input, plan: Plan::default() };
+    let (needs_start_slot, plan) = (false, Plan::default());
+    let mut planner = Planner { record, observed, policy, now: time, instant, input, needs_start_slot, plan };
     planner.run();
+    planner.release_start_slot();
     planner.set_ready_condition();
     planner.plan.requeue_time = planner.plan.requeue.map(|at| now.time_at(at));
     planner.plan
@@ -109,6 +113,8 @@ struct Planner<'a> {
     /// The same moment, for what is due.
     instant: Instant,
     input: Input<'a>,
+    /// The start needs a slot, or waits for one.
+    needs_start_slot: bool,
     plan: Plan,
 }
 
@@ -147,6 +153,7 @@ impl<'a> Planner<'a> {
             None => self.plan_installed(manifest),
         }
         self.compare_fields(manifest);
+        self.compare_limits();
         self.compare_files();
         self.remove_duplicates();
         self.finish();
@@ -181,9 +188,12 @@ impl<'a> Planner<'a> {
         self.set_installed_condition();
         self.release_slot();
         if let Some(installer) = &self.observed.installer {
+            if self.is_left_by_wings(installer) {
+                self.adopt_installer(installer);
+                return;
+            }
             if installer.running() && installer.token.is_none() {
-                let message =
-                    "an installer of another daemon is still running; the server does not start before it has ended";
+                let message = "an installer of another daemon runs beside the server; the server does not start again before it has ended";
                 self.set_unknown(ConditionType::Installed, Reason::ForeignInstaller, message);
             } else {
                 self.remove_installer(installer);
@@ -235,13 +245,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the report to the panel: first the result of an installation, then the states in order.
+    /// Plans the report to the panel: first the result of an installation, then the end of a transfer, then the states in order.
     fn plan_reports(&mut self) {
         if !self.is_managed_by_panel() {
             return;
         }
         let result = self.record.install.unreported();
-        if result.is_none() && !self.state_report_is_due() {
+        if result.is_none() && self.record.transfer.is_none() && !self.state_report_is_due() {
             self.set_true(ConditionType::PanelNotified, Reason::Reported, "the panel has the current state");
             return;
         }
@@ -413,8 +423,13 @@ impl<'a> Planner<'a> {
 
     /// Whether the start-up in this container has finished. That of another daemon's container counts as finished.
     fn started(&self, container: &ContainerStatus) -> bool {
-        container.token.is_none()
-            || self.record.power.started.as_ref() == Some(&container.id)
+        container.token.is_none() || self.start_up_was_seen(container)
+    }
+
+    /// Whether this node has seen the end of the start-up. Until then the container's log is read when its terminal is attached, so
+    /// that the transcript has what was printed before.
+    fn start_up_was_seen(&self, container: &ContainerStatus) -> bool {
+        self.record.power.started.as_ref() == Some(&container.id)
             || self.observed.done_seen.as_ref() == Some(&container.id)
     }
 
@@ -429,10 +444,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What the report job is for: the result of an installation, or the state.
+/// What the report job is for: the result of an installation, the end of a transfer, or the state.
 pub fn report_subject(record: &Record) -> Subject {
     match record.install.unreported() {
         Some(done) => Subject::InstallResult(done.token.clone()),
-        None => Subject::State,
+        None => record.transfer.as_ref().map_or(Subject::State, |ended| Subject::Transfer(ended.token.clone())),
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::observed::{Failure, Observed, Usage};
+use super::observed::{CrashTime, Failure, Observed, Usage};
 use super::step::{Step, StepKind};
 use crate::model::{Crash, DirectoryId, ServerId};
 use crate::retry::{self, Growth, Jitter};
@@ -26,7 +26,8 @@ pub use jobs::JobError;
 /// The states of all servers.
 pub struct ServerStates {
     jitter: Arc<Jitter>,
-    servers: Mutex<BTreeMap<ServerId, ServerState>>,
+    /// Boxed, because a node of the map has room for eleven, and is half empty where ids come in their order.
+    servers: Mutex<BTreeMap<ServerId, Box<ServerState>>>,
 }
 
 #[derive(Default)]
@@ -35,6 +36,8 @@ struct ServerState {
     jobs: jobs::Jobs,
     /// A crash that a full disk could not record.
     crash: Option<Crash>,
+    /// The latest crash after which the server was to be started again. Its time was converted once: the clock may have been set since.
+    restart: Option<CrashTime>,
     /// The accepted generation that was observed last.
     generation: u64,
     /// Steps that failed.
@@ -44,6 +47,8 @@ struct ServerState {
     script_ready: Option<String>,
     /// Folders and small files are in place.
     prepared: bool,
+    /// Held while configuration files are written.
+    config_files: Arc<tokio::sync::Mutex<()>>,
     /// The directory of the server's files, when it was looked for last.
     files: Option<DirectoryId>,
     /// Revision of the record over which a pass converged last.
@@ -65,7 +70,7 @@ impl ServerStates {
         Self { jitter, servers: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, ServerState>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ServerId, Box<ServerState>>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +83,7 @@ impl ServerStates {
     }
 
     fn read<T: Default>(&self, id: ServerId, read: impl FnOnce(&ServerState) -> T) -> T {
-        self.lock().get(&id).map(read).unwrap_or_default()
+        self.lock().get(&id).map(|state| read(state)).unwrap_or_default()
     }
 
     fn retry_at(&self, growth: Growth, failures: u32) -> Instant {
@@ -112,7 +117,12 @@ impl ServerStates {
                 tracing::warn!(server.id = %id, "{path}");
             }
             let seen = state.containers.observed(watch, seen);
+            let known = state.restart.filter(|known| {
+                state.crash.is_some() || seen.restart.is_some_and(|seen| seen.recorded == known.recorded)
+            });
+            state.restart = known.or(seen.restart);
             Observed {
+                restart: state.restart,
                 prepared: state.prepared,
                 script_ready: state.script_ready.clone(),
                 crash: state.crash.clone(),
@@ -146,6 +156,11 @@ impl ServerStates {
         self.change(id, |state| state.prepared = true);
     }
 
+    /// Held by whoever writes a server's configuration files, until the last byte is written.
+    pub fn config_files(&self, id: ServerId) -> Arc<tokio::sync::Mutex<()>> {
+        self.change(id, |state| state.config_files.clone())
+    }
+
     /// This is the directory of the server's files now. Returns whether it was another one before.
     pub fn files_found(&self, id: ServerId, files: Option<DirectoryId>) -> bool {
         self.change(id, |state| {
@@ -171,7 +186,13 @@ impl ServerStates {
 
     /// A crash cannot be recorded, because the disk is full.
     pub fn crash_unrecorded(&self, id: ServerId, crash: Crash) {
-        self.change(id, |state| state.crash = Some(crash));
+        let now = Instant::now();
+        self.change(id, |state| {
+            if crash.restarted {
+                state.restart = Some(CrashTime { recorded: crash.at, at: Some(now) });
+            }
+            state.crash = Some(crash);
+        });
     }
 
     /// A later crash is recorded.

@@ -1,13 +1,16 @@
-//! The node's install slots: as many installers run at once as there are slots.
+//! Slots of the node: as many servers do something at once as there are slots. The others wait, by priority and then in their order.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
 
 use crate::model::ServerId;
+use crate::wait;
 
-/// Which servers hold a slot, and which wait for one, in the order of their requests.
+/// Which servers hold a slot, and which wait for one.
 #[derive(Debug)]
-pub struct InstallSlots {
+pub struct Slots {
     limit: usize,
     state: Mutex<State>,
 }
@@ -15,13 +18,50 @@ pub struct InstallSlots {
 #[derive(Debug, Default)]
 struct State {
     held: BTreeSet<ServerId>,
-    waiting: VecDeque<ServerId>,
+    waiting: Vec<Waiting>,
+    /// Until then servers only begin to wait.
+    opens_at: Option<Instant>,
 }
 
-impl InstallSlots {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    id: ServerId,
+    priority: i32,
+}
+
+impl State {
+    fn is_closed(&self) -> bool {
+        self.opens_at.is_some_and(|at| Instant::now() < at)
+    }
+
+    /// The position of a server that waits from now on, if it did not.
+    fn queue(&mut self, id: ServerId, priority: i32) -> usize {
+        let wanted = Waiting { id, priority };
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == id) {
+            if self.waiting[at] == wanted {
+                return at;
+            }
+            self.waiting.remove(at);
+        }
+        let at = self.waiting.partition_point(|waiting| waiting.priority >= priority);
+        self.waiting.insert(at, wanted);
+        at
+    }
+
+    fn forget(&mut self, id: ServerId) {
+        self.waiting.retain(|waiting| waiting.id != id);
+    }
+}
+
+impl Slots {
     /// At least one slot.
     pub fn new(limit: usize) -> Self {
         Self { limit: limit.max(1), state: Mutex::default() }
+    }
+
+    /// Number of slots.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// Whether a server holds a slot.
@@ -31,32 +71,42 @@ impl InstallSlots {
 
     /// Whether a server waits for a slot.
     pub fn waits(&self, id: ServerId) -> bool {
-        self.lock().waiting.contains(&id)
+        self.lock().waiting.iter().any(|waiting| waiting.id == id)
     }
 
-    /// Takes a slot if one is free and no other server has waited longer; otherwise the server waits.
-    pub fn take(&self, id: ServerId) -> bool {
+    /// Takes a slot if one is free and no other server comes first; otherwise the server waits.
+    pub fn take(&self, id: ServerId, priority: i32) -> bool {
         let mut state = self.lock();
         if state.held.contains(&id) {
             return true;
         }
         let free = self.limit.saturating_sub(state.held.len());
-        let ahead = state.waiting.iter().position(|waiting| *waiting == id).unwrap_or(state.waiting.len());
-        if ahead < free {
-            state.waiting.retain(|waiting| *waiting != id);
+        let granted = state.queue(id, priority) < free && !state.is_closed();
+        if granted {
+            state.forget(id);
             state.held.insert(id);
-            return true;
         }
-        if ahead == state.waiting.len() {
-            state.waiting.push_back(id);
-        }
-        false
+        granted
     }
 
-    /// An installer that runs already has its slot, whether one was free or not.
+    /// As many servers are about to want a slot. If that is more than there are, all of them wait for a moment first, so that the
+    /// priority decides and not which one comes first.
+    pub fn collect(&self, servers: usize) {
+        if servers > self.limit {
+            self.lock().opens_at = Some(Instant::now() + wait::SLOT_ORDER);
+        }
+    }
+
+    /// Until when servers only begin to wait, if they do.
+    pub fn opens_at(&self) -> Option<Instant> {
+        let state = self.lock();
+        state.opens_at.filter(|_| state.is_closed())
+    }
+
+    /// A server that is at work already has its slot, whether one was free or not.
     pub fn adopt(&self, id: ServerId) {
         let mut state = self.lock();
-        state.waiting.retain(|waiting| *waiting != id);
+        state.forget(id);
         state.held.insert(id);
     }
 
@@ -64,12 +114,12 @@ impl InstallSlots {
     pub fn release(&self, id: ServerId) -> Vec<ServerId> {
         let mut state = self.lock();
         state.held.remove(&id);
-        state.waiting.retain(|waiting| *waiting != id);
+        state.forget(id);
         let free = self.limit.saturating_sub(state.held.len());
-        state.waiting.iter().take(free).copied().collect()
+        state.waiting.iter().take(free).map(|waiting| waiting.id).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,33 +134,63 @@ mod tests {
 
     #[test]
     fn slots_are_given_in_the_order_of_requests() {
-        let slots = InstallSlots::new(2);
-        assert!(slots.take(id(1)) && slots.take(id(2)));
-        assert!(!slots.take(id(3)) && !slots.take(id(4)));
-        assert!(slots.take(id(1)), "it holds one");
+        let slots = Slots::new(2);
+        assert!(slots.take(id(1), 0) && slots.take(id(2), 0));
+        assert!(!slots.take(id(3), 0) && !slots.take(id(4), 0));
+        assert!(slots.take(id(1), 0), "it holds one");
         assert_eq!(slots.release(id(1)), [id(3)]);
-        assert!(!slots.take(id(4)), "3 was first");
-        assert!(slots.take(id(3)));
+        assert!(!slots.take(id(4), 0), "3 was first");
+        assert!(slots.take(id(3), 0));
         assert_eq!(slots.release(id(2)), [id(4)]);
-        assert!(slots.take(id(4)));
+        assert!(slots.take(id(4), 0));
     }
 
     #[test]
     fn adopted_installers_count() {
-        let slots = InstallSlots::new(1);
+        let slots = Slots::new(1);
         slots.adopt(id(1));
         slots.adopt(id(2));
-        assert!(!slots.take(id(3)));
+        assert!(!slots.take(id(3), 0));
         assert!(slots.release(id(1)).is_empty());
         assert_eq!(slots.release(id(2)), [id(3)]);
     }
 
     #[test]
     fn a_server_that_stops_waiting_holds_up_no_other() {
-        let slots = InstallSlots::new(1);
-        assert!(slots.take(id(1)));
-        assert!(!slots.take(id(2)) && !slots.take(id(3)));
+        let slots = Slots::new(1);
+        assert!(slots.take(id(1), 0));
+        assert!(!slots.take(id(2), 0) && !slots.take(id(3), 0));
         assert!(slots.release(id(2)).is_empty());
         assert_eq!(slots.release(id(1)), [id(3)]);
+    }
+
+    #[test]
+    fn a_higher_priority_comes_first_and_equal_ones_keep_their_order() {
+        let slots = Slots::new(1);
+        assert!(slots.take(id(1), -5));
+        for (number, priority) in [(2, 0), (3, 7), (4, 0), (5, 7), (6, -1)] {
+            assert!(!slots.take(id(number), priority));
+        }
+        assert!(!slots.take(id(4), 1), "its priority was changed while it waits");
+        for (before, next) in [(1, 3), (3, 5), (5, 4), (4, 2), (2, 6)] {
+            assert_eq!(slots.release(id(before)), [id(next)]);
+            let priority = [0, 0, 0, 7, 1, 7, -1][next as usize];
+            assert!(slots.take(id(next), priority));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_come_together_are_ordered_before_the_first_one_gets_a_slot() {
+        let slots = Slots::new(2);
+        slots.collect(2);
+        assert_eq!(slots.opens_at(), None, "there is one for each");
+        slots.collect(3);
+        for (number, priority) in [(1, 0), (2, 5), (3, 9)] {
+            assert!(!slots.take(id(number), priority));
+        }
+        let opens_at = slots.opens_at().unwrap();
+        tokio::time::sleep_until(opens_at).await;
+        assert_eq!(slots.opens_at(), None);
+        assert!(!slots.take(id(1), 0) && slots.take(id(2), 5) && slots.take(id(3), 9));
     }
 }

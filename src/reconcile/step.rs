@@ -27,6 +27,10 @@ pub enum Step {
     TakeInstallSlot,
     /// Release the install slot.
     ReleaseInstallSlot,
+    /// Take a slot for a start after a boot, if one is free and no server with a higher priority waits.
+    TakeStartSlot { priority: i32 },
+    /// Release that slot, or stop waiting for one.
+    ReleaseStartSlot,
     /// Create the server's folders, links and machine-id.
     Prepare,
     /// Start a background job.
@@ -45,6 +49,10 @@ pub enum Step {
     RecordInstall(InstallResult),
     /// Record that the engine or the host has interrupted the install script; it is run again.
     RecordInterrupted { container: String, token: String },
+    /// Accept a start for a server that Wings has started: it is to run, here as there.
+    AdoptServer { container: String },
+    /// Begin the log of an installer that Wings has started, and accept an installation that follows it.
+    AdoptInstaller { container: String, reinstall: bool },
     /// Remove the installer's container, and its script.
     RemoveInstaller { container: String },
     /// Remove the server's container.
@@ -59,8 +67,8 @@ pub enum Step {
     Attach { container: String, replay: bool },
     /// Ask a running server to stop. SIGKILL follows after `grace`.
     Stop { container: String, method: StopMethod, grace: Duration },
-    /// Change the limits of a running container.
-    UpdateLimits { container: String },
+    /// Change the limits of a running container; with `boost` to those of its start-up.
+    UpdateLimits { container: String, boost: bool },
     /// Record that a start has begun: it no longer expires.
     RecordBegun { power: String },
     /// Record that the start-up has finished. What was fetched and pulled for it does not count for a later start.
@@ -106,6 +114,8 @@ impl StepKind {
                 | StepKind::RecordStarted
                 | StepKind::EndStart
                 | StepKind::RecordCrash
+                | StepKind::AdoptServer
+                | StepKind::AdoptInstaller
                 | StepKind::ClosePower
         )
     }
@@ -128,17 +138,21 @@ impl Step {
             Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
             | Step::RecordInterrupted { container, .. }
+            | Step::AdoptServer { container }
+            | Step::AdoptInstaller { container, .. }
             | Step::RemoveInstaller { container }
             | Step::RemoveServer { container }
             | Step::Attach { container, .. }
             | Step::Stop { container, .. }
-            | Step::UpdateLimits { container }
+            | Step::UpdateLimits { container, .. }
             | Step::RecordStarted { container }
             | Step::EndStart { container }
             | Step::RecordCrash { crash: Crash { container, .. }, .. } => container.into(),
             Step::Accept
             | Step::TakeInstallSlot
             | Step::ReleaseInstallSlot
+            | Step::TakeStartSlot { .. }
+            | Step::ReleaseStartSlot
             | Step::Prepare
             | Step::Quiesce
             | Step::Forget => "".into(),
@@ -165,6 +179,8 @@ impl fmt::Display for Step {
             Step::Accept => write!(f, "record the accepted manifest"),
             Step::TakeInstallSlot => write!(f, "take an install slot, if one is free"),
             Step::ReleaseInstallSlot => write!(f, "release the install slot"),
+            Step::TakeStartSlot { .. } => write!(f, "take a slot for a start after a boot, if one is free"),
+            Step::ReleaseStartSlot => write!(f, "release the slot for a start after a boot"),
             Step::Prepare => write!(f, "create the server's folders and links"),
             Step::StartJob { job, .. } => write!(f, "{job}"),
             Step::WriteScript { token } => write!(f, "write the install script ({token}) and begin its log"),
@@ -180,6 +196,12 @@ impl fmt::Display for Step {
             Step::RecordInstall(InstallResult { token, outcome, message, .. }) => {
                 write!(f, "record the installation ({token}) as {outcome}: {message}")
             }
+            Step::AdoptServer { container } => {
+                write!(f, "record that the server is to run: Wings has started container {container:.12}")
+            }
+            Step::AdoptInstaller { container, .. } => {
+                write!(f, "take over the installation that Wings has begun in container {container:.12}")
+            }
             Step::RemoveInstaller { container } => write!(f, "remove the install container {container:.12}"),
             Step::RemoveServer { container } => write!(f, "remove the server's container {container:.12}"),
             Step::CreateServer { token } => write!(f, "create the server's container ({token})"),
@@ -192,7 +214,7 @@ impl fmt::Display for Step {
             Step::Stop { container, method, grace } => {
                 write!(f, "stop container {container:.12} {method}; SIGKILL after {} s", grace.as_secs())
             }
-            Step::UpdateLimits { container } => write!(f, "apply the new limits to container {container:.12}"),
+            Step::UpdateLimits { container, .. } => write!(f, "apply the new limits to container {container:.12}"),
             Step::RecordBegun { power } => write!(f, "record that the start ({power}) has begun"),
             Step::RecordStarted { container } => {
                 write!(f, "record that the start-up in container {container:.12} has finished")

@@ -17,11 +17,13 @@ mod events;
 mod images;
 mod lines;
 mod networks;
+mod stats;
 mod streams;
 mod subnets;
 mod wire;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,10 +32,13 @@ use bollard::Docker;
 use bollard::errors::Error;
 use futures_util::stream::BoxStream;
 
+use super::cgroup::Cgroups;
 use super::host::{Engine, Host};
+use super::spec_builder;
 use super::{
-    Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
-    NetworkSpec, Output, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
+    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, RuntimeError,
+    RuntimeEvent, container_name,
 };
 use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, Role, ServerId};
@@ -57,6 +62,7 @@ pub struct DockerRuntime {
     /// Hash of the limits applied last, by container, because labels cannot be changed. After a restart the limits may be
     /// applied once more.
     current_limits: Arc<Mutex<HashMap<String, String>>>,
+    cgroups: Arc<Cgroups>,
 }
 
 impl DockerRuntime {
@@ -75,7 +81,8 @@ impl DockerRuntime {
         let docker =
             Docker::connect_with_custom_transport(transport, Some(wire::BASE), backstop, bollard::API_DEFAULT_VERSION)
                 .expect("a custom transport needs no preparation that could fail");
-        Self { host: Arc::new(host), wire, docker, current_limits: Arc::default() }
+        let cgroups = Arc::new(Cgroups::of_host(Path::new("/proc")));
+        Self { host: Arc::new(host), wire, docker, current_limits: Arc::default(), cgroups }
     }
 
     /// Waits for an answer, at most for `limit`.
@@ -131,6 +138,16 @@ impl Runtime for DockerRuntime {
     async fn engine(&self) -> Result<EngineInfo, RuntimeError> {
         let answer = containers::engine(&self.docker);
         self.within(QUICK, || "inspecting the container engine".into(), answer).await
+    }
+
+    async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError> {
+        let answer = stats::disk_usage(&self.wire);
+        self.within(CREATE, || "measuring the disk usage of the container engine".into(), answer).await
+    }
+
+    async fn prune_images(&self) -> Result<PruneReport, RuntimeError> {
+        let answer = stats::prune_images(&self.wire);
+        self.within(REMOVE, || "removing unused images".into(), answer).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {
@@ -200,6 +217,11 @@ impl Runtime for DockerRuntime {
         Ok(())
     }
 
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError> {
+        let name = spec_builder::server_network_name(server);
+        self.within(QUICK, || format!("removing the network {name}"), networks::remove(&self.docker, &name)).await
+    }
+
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
         let attempt = || format!("attaching to the container {id}");
         self.within(QUICK, attempt, streams::attach(&self.wire, id)).await
@@ -208,6 +230,15 @@ impl Runtime for DockerRuntime {
     async fn logs(&self, id: &str, part: LogPart) -> Result<Output, RuntimeError> {
         let attempt = || format!("reading the log of the container {id}");
         self.within(QUICK, attempt, streams::logs(&self.wire, id, part)).await
+    }
+
+    fn meter(&self, container: &ContainerStatus) -> Option<Box<dyn Meter>> {
+        Some(Box::new(self.cgroups.meter(&container.id, container.process?)?))
+    }
+
+    async fn counters(&self, id: &str) -> Result<Counters, RuntimeError> {
+        let attempt = || format!("reading the statistics of the container {id}");
+        self.within(QUICK, attempt, stats::counters(&self.wire, id)).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::model::manifest::digest;
-use crate::model::{Fields, NodeIdentity, PublishedPort};
+use crate::model::{Fields, NodeIdentity, PublishedPort, Ulimit, UlimitName};
 
 /// Everything that a container is created from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -54,7 +55,16 @@ pub struct ContainerSpec {
     pub userns_mode: String,
     /// Published ports, each for TCP and UDP.
     pub ports: Vec<PublishedPort>,
+    /// MiB of `/dev/shm`; absent for the engine's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm_mib: Option<i64>,
+    /// Limits of each process.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<UlimitName, Ulimit>,
     pub limits: Limits,
+    /// The limits until the start-up has finished, if they are others.
+    #[serde(skip)]
+    pub start_limits: Option<Limits>,
     /// The fields of the manifest that it is built from. They are no part of the hash: it has their values.
     #[serde(skip)]
     pub fields: Fields,
@@ -119,6 +129,8 @@ pub struct KernelLimits {
     pub block_io_weight: bool,
     /// Disabling the OOM killer for a container.
     pub oom_kill_disable: bool,
+    /// Limiting swap, or the host has none.
+    pub swap: bool,
 }
 
 /// A log driver and its options.
@@ -217,4 +229,13 @@ pub enum NetworkPurpose {
     },
     /// Its outgoing traffic uses an address of the host.
     Outgoing { address: String },
+    /// Belongs to one server.
+    Server {
+        /// The address of the host that outgoing traffic uses, if it is forced.
+        address: Option<String>,
+        /// In bytes.
+        mtu: i64,
+        /// Its IPv4 addresses are among these.
+        range: Ipv4Net,
+    },
 }

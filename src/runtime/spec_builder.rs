@@ -14,8 +14,9 @@ mod network;
 
 use std::collections::BTreeMap;
 
+pub use limits::unenforced;
 pub use mounts::clean_path;
-pub use network::{interface, network, outgoing_network};
+pub use network::{interface, network, outgoing_network, server_network, server_network_name};
 
 use super::{BuiltSpec, ContainerSpec, HostInfo, LogDriver, Volume, VolumeRole, container_name};
 use crate::config::NodeConfig;
@@ -64,12 +65,14 @@ pub fn server_container(manifest: &Manifest, node: &NodeConfig, host: &HostInfo)
     let mut labels = settings.labels.clone().unwrap_or_default();
     labels.extend(wings_labels("server_process"));
     let published = network::published(&settings.allocations, manifest.metadata.managed_by, &mut omissions);
-    let outgoing = network::outgoing(&settings.allocations, &mut omissions);
-    let network_mode = match &outgoing {
-        Some(outgoing) => outgoing.name.clone(),
+    let resources = manifest.spec.resources.clone().unwrap_or_default();
+    let limits = limits::of_server(&settings.build, node, host);
+    let own_network = network::of_server(id, &settings.allocations, node, host, &mut omissions);
+    let network_mode = match &own_network {
+        Some(own) => own.name.clone(),
         None => node.docker.network.network_mode.clone(),
     };
-    let spec = ContainerSpec {
+    let mut spec = ContainerSpec {
         name: container_name(id, Role::Server),
         image: image.to_owned(),
         local_image,
@@ -86,15 +89,19 @@ pub fn server_container(manifest: &Manifest, node: &NodeConfig, host: &HostInfo)
         read_only_root: true,
         cap_drop: DROPPED_CAPABILITIES.map(String::from).into(),
         // A server with a network of its own is not in the macvlan network.
-        endpoint: outgoing.is_none().then(|| network::endpoint(&settings.allocations, node, host)).flatten(),
+        endpoint: own_network.is_none().then(|| network::endpoint(&settings.allocations, node, host)).flatten(),
         network_mode,
-        own_network: outgoing,
+        own_network,
         userns_mode: node.docker.userns_mode.clone(),
         ports: network::ports(&published, node, host, &mut omissions),
-        limits: limits::of_server(&settings.build, node, host),
-        fields: fields::of_server(settings, &host.identity.key),
+        start_limits: limits::of_start(&limits, &resources),
+        limits,
+        fields: fields::of_server(settings, &resources, &host.identity.key),
+        shm_mib: resources.shm_size,
+        ulimits: resources.ulimits,
         ..ContainerSpec::default()
     };
+    network::share_network(&mut spec, &mut omissions);
     BuiltSpec { spec, omissions }
 }
 
@@ -109,7 +116,7 @@ pub fn installer_container(
     let settings = &spec.settings;
     let mut omissions = Vec::new();
     let volume = |role, target: &str| Volume { role, path: None, target: target.into(), read_only: false };
-    let spec = ContainerSpec {
+    let mut spec = ContainerSpec {
         name: container_name(id, Role::Installer),
         image: script.image.clone(),
         hostname: "installer".into(),
@@ -126,6 +133,7 @@ pub fn installer_container(
         limits: limits::of_installer(&settings.build, node, host),
         ..ContainerSpec::default()
     };
+    network::share_network(&mut spec, &mut omissions);
     BuiltSpec { spec, omissions }
 }
 

@@ -11,7 +11,7 @@ use super::SpecProblem;
 use crate::model::image::ImageReference;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
 use crate::model::time::Span;
-use crate::model::{ManagedBy, Manifest, Reason, ServerId, Spec, expression};
+use crate::model::{ManagedBy, Manifest, Reason, Resources, Restart, ServerId, Spec, expression};
 use crate::yaml;
 
 /// Ways to stop a server.
@@ -35,6 +35,9 @@ pub fn mistakes(manifest: &Manifest, folder: ServerId) -> Vec<SpecProblem> {
             "metadata.uuid is {uuid}, but the folder is named {folder}; they must be the same: correct the uuid, or move the file to servers/{uuid}/config.yml"
         ));
     }
+    // No panel writes them: a person has.
+    check_restart(manifest.spec.restart.as_ref(), &mut wrong);
+    check_resources(manifest.spec.resources.as_ref(), &mut wrong);
     if manifest.metadata.managed_by == ManagedBy::File {
         check_file(&manifest.spec, &mut wrong);
     }
@@ -137,6 +140,34 @@ fn check_build(build: &Build, wrong: &mut Vec<String>) {
         wrong
             .push(format!("spec.settings.build.io_weight is {weight}; expected 10 to 1000, or 0 for the engine's own"));
     }
+}
+
+fn check_restart(restart: Option<&Restart>, wrong: &mut Vec<String>) {
+    let spans = restart.into_iter().flat_map(Restart::spans).filter(|(_, _, valid)| !valid);
+    wrong
+        .extend(spans.map(|(key, span, _)| format!("spec.restart.{key} is {:?}; expected {}", span.0, Restart::SPANS)));
+}
+
+fn check_resources(resources: Option<&Resources>, wrong: &mut Vec<String>) {
+    let Some(resources) = resources else { return };
+    for (key, value, range, unit) in [
+        ("shmSize", resources.shm_size, Resources::SHM, "MiB"),
+        ("cpuStartBoost", resources.cpu_start_boost, Resources::BOOST, "percent of one core"),
+    ] {
+        if let Some(value) = value.filter(|value| !range.contains(value)) {
+            let (least, most) = range.into_inner();
+            wrong.push(format!("spec.resources.{key} is {value}; expected {least} to {most} {unit}"));
+        }
+    }
+    let ulimits = resources.ulimits.iter().filter(|(_, ulimit)| !ulimit.is_valid());
+    wrong.extend(ulimits.map(|(name, ulimit)| {
+        format!(
+            "spec.resources.ulimits.{} is {} and {}; expected a soft value no higher than the hard one, or -1 for no limit",
+            name.as_str(),
+            ulimit.soft,
+            ulimit.hard
+        )
+    }));
 }
 
 fn check_stop(stop: &Stop) -> Result<(), String> {

@@ -1,6 +1,6 @@
-//! Reports to the panel: first the result of an installation, then states in order.
+//! Reports to the panel: first the result of an installation, then the end of a transfer, then states in order.
 //!
-//! `record.json` is the durable queue: an install result stays in it as unreported until the panel acknowledges or rejects it, so a
+//! `record.json` is the durable queue: a result stays in it as unreported until the panel acknowledges or rejects it, so a
 //! daemon that ends at any moment reports it later. State reports are level-triggered: the latest state is compared with the one
 //! that the panel shows. While the panel answers it gets intermediate states, too. A rejection by the panel is an answer: the report is
 //! dropped, because another attempt would not change it.
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::PanelSync;
-use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId};
+use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId, TransferOutcome};
 use crate::panel::PanelError;
 use crate::store::StoreError;
 use crate::wait;
@@ -87,6 +87,7 @@ impl PanelSync {
     /// The first call that failed and is worth another attempt.
     pub async fn report(&self, id: ServerId) -> Result<(), ReportError> {
         self.report_install(id).await?;
+        self.report_transfer(id).await?;
         self.report_states(id).await
     }
 
@@ -104,6 +105,25 @@ impl PanelSync {
                 current.reported = true;
             }
         };
+        self.store.run(move |store| store.commit(id, acknowledged)).await?;
+        Ok(())
+    }
+
+    async fn report_transfer(&self, id: ServerId) -> Result<(), ReportError> {
+        let Some(ended) = self.store.get(id).and_then(|snapshot| snapshot.record.transfer.clone()) else {
+            return Ok(());
+        };
+        match ended.outcome {
+            TransferOutcome::Failed => match self.panel.report_transfer_failed(id).await {
+                // The panel has ended the transfer itself.
+                Err(error) if error.is_final() => {
+                    tracing::debug!(server.id = %id, %error, "the panel rejected a transfer's end")
+                }
+                answer => answer?,
+            },
+        }
+        let acknowledged =
+            move |record: &mut Record| drop(record.transfer.take_if(|current| current.token == ended.token));
         self.store.run(move |store| store.commit(id, acknowledged)).await?;
         Ok(())
     }

@@ -11,6 +11,7 @@ mod engine;
 mod faults;
 mod images;
 mod log;
+mod meter;
 mod program;
 mod pull;
 mod rejection;
@@ -34,16 +35,18 @@ pub use engine::{EPOCH, FakeEngine};
 pub use faults::{Call, Delivery, Faults, NoFaults};
 pub use images::{LocalImage, Pulls, RemoteImage};
 pub use log::LOG_CHUNKS;
-pub use program::{Act, KILLED, Launch, Program, Reaction, Script, ServerScript, Typed, default_program};
+pub use program::{Act, KILLED, Launch, Load, Program, Reaction, Script, ServerScript, Typed, default_program};
 
 use crate::config::RegistryFile;
 use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
-    Attachment, BuiltSpec, ContainerSpec, EngineInfo, ErrorKind, HostInfo, Limits, Listed, LogPart, NetworkInfo,
-    NetworkSpec, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent, container_name,
+    Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
+    LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent,
+    container_name, spec_builder,
 };
 use images::canonical;
+use meter::FakeMeter;
 use pull::Pull;
 use rejection::Rejection;
 use state::State;
@@ -229,6 +232,15 @@ impl Runtime for FakeRuntime {
         self.ask(Self::about("engine", "info", QUICK), |state| Ok(view::engine_info(state))).await
     }
 
+    async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError> {
+        self.ask(Self::about("disk_usage", "of the engine", HEAVY), |state| Ok(view::disk_usage(state))).await
+    }
+
+    async fn prune_images(&self) -> Result<PruneReport, RuntimeError> {
+        // A local image always has its name.
+        self.ask(Self::about("prune_images", "of the engine", HEAVY), |_| Ok(PruneReport::default())).await
+    }
+
     async fn ping(&self) -> Result<(), RuntimeError> {
         let request = Self::about("stays", "the engine", QUICK);
         let attempt = request.attempt.clone();
@@ -328,6 +340,12 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
+    async fn remove_network(&self, server: ServerId) -> Result<(), RuntimeError> {
+        let name = spec_builder::server_network_name(server);
+        let request = Self::about("remove_network", &name, QUICK);
+        self.ask(request, move |state| view::remove_network(state, &name)).await
+    }
+
     async fn attach(&self, id: &str) -> Result<Attachment, RuntimeError> {
         let (key, engine) = (id.to_owned(), self.engine.clone());
         let attach = move |state: &mut State| {
@@ -360,6 +378,20 @@ impl Runtime for FakeRuntime {
             Ok(streams::output(Some(bytes), follows.then(|| container.read(false))))
         };
         self.ask(self.about_id("logs", id, QUICK), read).await
+    }
+
+    fn meter(&self, container: &ContainerStatus) -> Option<Box<dyn Meter>> {
+        FakeMeter::of(&self.engine, &container.id)
+    }
+
+    async fn counters(&self, id: &str) -> Result<Counters, RuntimeError> {
+        let key = id.to_owned();
+        let read = move |state: &mut State| {
+            let now = state.now;
+            let container = state.find(&key).ok_or_else(|| Rejection::no_container(&key))?;
+            Ok(container.counters(now).unwrap_or_default())
+        };
+        self.ask(self.about_id("counters", id, QUICK), read).await
     }
 
     async fn events(&self) -> Result<BoxStream<'static, RuntimeEvent>, RuntimeError> {

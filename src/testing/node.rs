@@ -13,7 +13,7 @@ use crate::activity::Activity;
 use crate::api::startup::Startup;
 use crate::api::{self, Api, Endpoint};
 use crate::clock::Clock;
-use crate::config::NodeConfig;
+use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, containers};
@@ -25,7 +25,7 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
-use crate::reconcile::slots::InstallSlots;
+use crate::reconcile::slots::Slots;
 use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
@@ -207,6 +207,7 @@ impl TestNodeBuilder {
         let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
         let store =
             Store::open(&node.directories.root, blocking, clock, Some(self.disk.clone())).expect("the state folder");
+        store.take_over_states();
         let identity = identity::settle(&node.directories.root).expect("the node's identity").identity;
         let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default()).with_identity(identity);
         let host = (self.host)(host);
@@ -221,11 +222,18 @@ impl TestNodeBuilder {
             .clone()
             .map(|panel| Activity::open(panel, (&*node).into(), clock, jitter.clone(), blocking, &tasks));
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
-        let stats = Stats::new(store.clone(), node.clone(), clock, tasks.clone());
+        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
             runtime,
-            slots: InstallSlots::new(node.concurrent_installs),
-            node: Node::new(node, self.panel.is_some(), "test".into(), NodeConditions::new(clock)),
+            slots: Slots::new(node.concurrent_installs),
+            start_slots: Slots::new(node.concurrent_starts),
+            node: Node::new(
+                node,
+                self.panel.is_some(),
+                "test".into(),
+                NodeConditions::new(clock),
+                ConfigUpdates::new().0,
+            ),
             sync: self.panel.map(sync),
             store,
             activity: activity.unwrap_or_else(Activity::none),

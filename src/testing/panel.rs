@@ -53,6 +53,8 @@ pub struct PanelSide {
     pub promised: bool,
     /// Reported results of installations: successful, reinstall.
     pub installs: Vec<(bool, bool)>,
+    /// The panel shows "transferring".
+    pub transferring: bool,
     /// Reported states: previous, new.
     pub states: Vec<(PowerState, PowerState)>,
 }
@@ -65,6 +67,7 @@ pub enum PanelCall {
     Script(ServerId),
     ReportInstall(ServerId),
     ReportState(ServerId, PowerState),
+    ReportTransfer(ServerId),
     ReportActivity,
     Reset,
 }
@@ -87,7 +90,15 @@ pub trait PanelFaults: Send + Sync {
 impl PanelSide {
     /// A server that was never installed or started.
     pub fn new(server: PanelServer, script: Script) -> Self {
-        Self { server, script, installing: false, promised: false, installs: Vec::new(), states: Vec::new() }
+        Self {
+            server,
+            script,
+            installing: false,
+            promised: false,
+            installs: Vec::new(),
+            transferring: false,
+            states: Vec::new(),
+        }
     }
 }
 
@@ -99,6 +110,7 @@ impl fmt::Display for PanelCall {
             PanelCall::Script(id) => write!(f, "GET /servers/{id}/install"),
             PanelCall::ReportInstall(id) => write!(f, "POST /servers/{id}/install"),
             PanelCall::ReportState(id, _) => write!(f, "POST /servers/{id}/container/status"),
+            PanelCall::ReportTransfer(id) => write!(f, "POST /servers/{id}/transfer/failure"),
             PanelCall::ReportActivity => write!(f, "POST /activity"),
             PanelCall::Reset => write!(f, "POST /servers/reset"),
         }
@@ -262,6 +274,11 @@ impl Panel for TestPanel {
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError> {
         let acknowledge = |side: &mut PanelSide| side.states.push((previous, new));
         self.call_about(id, PanelCall::ReportState(id, new), acknowledge, |_| ()).await
+    }
+
+    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError> {
+        let acknowledge = |side: &mut PanelSide| side.transferring = false;
+        self.call_about(id, PanelCall::ReportTransfer(id), acknowledge, |_| ()).await
     }
 
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {

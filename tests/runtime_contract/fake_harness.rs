@@ -5,7 +5,7 @@ use std::time::Duration;
 use alula::config::NodeConfig;
 use alula::model::{NodeIdentity, Timestamp};
 use alula::runtime::Runtime;
-use alula::testing::fake::{Act, FakeEngine, FakeRuntime, Launch, LocalImage, Program, Reaction, Typed};
+use alula::testing::fake::{Act, FakeEngine, FakeRuntime, Launch, Load, LocalImage, Program, Reaction, Typed};
 use async_trait::async_trait;
 
 use crate::harness::{Harness, IMAGE, PROGRAM, TIMEOUT, TestProgram, host, node};
@@ -57,6 +57,10 @@ fn fake_program(program: TestProgram) -> Program {
             Program::installer(&[(Duration::ZERO, "early"), (seconds(1), "late")], seconds(1), 0)
         }
         TestProgram::ExceedsMemory => Program::idle().and_then(seconds(1), Act::RunOutOfMemory),
+        TestProgram::Busy => {
+            let load = Load { cpu_percent: 100, ..Load::default() };
+            Program::idle().and_then(Duration::ZERO, print("busy")).uses(load)
+        }
         TestProgram::BadEntrypoint => Program::bad_entrypoint("/no/such/program"),
     }
 }

@@ -84,16 +84,19 @@ pub enum TestProgram {
     ExceedsMemory,
     /// Cannot be executed.
     BadEntrypoint,
+    /// Uses a processor for as long as it runs.
+    Busy,
 }
 
 impl TestProgram {
-    pub const ALL: [TestProgram; 6] = [
+    pub const ALL: [TestProgram; 7] = [
         TestProgram::EndsWithThree,
         TestProgram::Answers,
         TestProgram::EarlyAndLate,
         TestProgram::EarlyThenEnds,
         TestProgram::ExceedsMemory,
         TestProgram::BadEntrypoint,
+        TestProgram::Busy,
     ];
 
     pub fn name(self) -> String {
@@ -111,6 +114,7 @@ impl TestProgram {
             TestProgram::EarlyAndLate => "echo early; sleep 4; echo late; exec sleep 300",
             TestProgram::EarlyThenEnds => "echo early; sleep 1; echo late",
             TestProgram::ExceedsMemory => "exec tail /dev/zero",
+            TestProgram::Busy => "echo busy; while :; do :; done",
             TestProgram::BadEntrypoint => return vec!["/no/such/program".into()],
         };
         ["/bin/sh", "-c", script].map(String::from).to_vec()

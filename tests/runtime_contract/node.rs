@@ -126,6 +126,14 @@ fn on_network(harness: &dyn Harness, name: &str, v4: &(String, String)) -> Box<d
     harness.runtime_of(node)
 }
 
+pub async fn the_engine_measures_its_disk_usage(harness: &dyn Harness) {
+    let subject = Subject::server(harness, TestProgram::Answers);
+    subject.create(harness).await;
+    let usage = harness.runtime().disk_usage().await.unwrap();
+    assert!(0 < usage.images_active && usage.images_active <= usage.images_total, "{usage:?}");
+    assert!(usage.images_size >= 0 && usage.containers_size >= 0 && usage.build_cache_size >= 0, "{usage:?}");
+}
+
 pub async fn a_network_is_created_once(harness: &dyn Harness) {
     let (name, v4) = (harness.network(1), subnet());
     let runtime = on_network(harness, &name, &v4);

@@ -178,6 +178,14 @@ impl Play {
             2 => spec["restartedAt"] = json!(self.note()),
             _ => {}
         }
+        if self.rng.permille(400) {
+            let policy = ["Always", "OnFailure", "Never"][self.rng.below(3) as usize];
+            spec["restart"] = json!({"policy": policy, "backoff": "5s", "maxBackoff": "40s", "resetAfter": "2m"});
+        }
+        if self.rng.permille(300) {
+            spec["resources"] = json!({"cpuStartBoost": 4 * OVERRIDDEN_CPU});
+            spec["priority"] = json!(self.rng.below(3));
+        }
         replace_file(&path.with_file_name("override.yml"), &yaml::to_string(&json!({"spec": spec})).unwrap());
         self.servers[at].overridden = true;
     }

@@ -89,7 +89,7 @@ async fn every_route_requires_the_access_of_its_row() {
                 (Some(rejection), Access::NodeToken | Access::LocalSocket) => {
                     assert_eq!(over_tcp.0, rejection, "{mark}")
                 }
-                (None, Access::NodeToken) => assert_eq!(over_tcp, (StatusCode::OK, mark.clone())),
+                (_, Access::Anyone) | (None, Access::NodeToken) => assert_eq!(over_tcp, (StatusCode::OK, mark.clone())),
                 (None, Access::LocalSocket) => assert_eq!(over_tcp.0, StatusCode::NOT_FOUND, "{mark}"),
             }
             let local = ask(&local, request(&method, &path, authorization, "")).await;
@@ -105,10 +105,16 @@ async fn a_slash_at_the_end_redirects_callers_with_access() {
         let (method, path, mark) = (route.method(), route.example(), route.mark());
         let with_slash = format!("{path}/");
         let ask = async |router, authorization| ask(router, request(&method, &with_slash, authorization, "")).await;
-        assert_eq!(ask(&over_tcp, None).await.0, StatusCode::UNAUTHORIZED, "{mark}");
+        let (status, location) = ask(&over_tcp, None).await;
+        match route.access {
+            Access::Anyone => assert!(status.is_redirection() && location == path, "{mark}: {status} {location}"),
+            _ => assert_eq!(status, StatusCode::UNAUTHORIZED, "{mark}"),
+        }
         let (status, location) = ask(&over_tcp, Some(TOKEN)).await;
         match route.access {
-            Access::NodeToken => assert!(status.is_redirection() && location == path, "{mark}: {status} {location}"),
+            Access::Anyone | Access::NodeToken => {
+                assert!(status.is_redirection() && location == path, "{mark}: {status} {location}")
+            }
             Access::LocalSocket => assert_eq!(status, StatusCode::NOT_FOUND, "{mark}"),
         }
         let (status, location) = ask(&local, None).await;
@@ -162,7 +168,7 @@ async fn a_body_is_limited_as_in_its_row() {
 #[tokio::test]
 async fn during_the_startup_callers_without_access_are_rejected_and_others_wait() {
     let router = listener(table(), tcp());
-    for route in table() {
+    for route in table().into_iter().filter(|route| route.access != Access::Anyone) {
         let ask =
             |authorization| ask(&router, request(&route.method(), &route.example(), authorization, "")).now_or_never();
         let rejected = ask(None).map(|(status, _)| status);
@@ -170,8 +176,10 @@ async fn during_the_startup_callers_without_access_are_rejected_and_others_wait(
         let answered = ask(Some(TOKEN)).map(|(status, _)| status);
         let expected = match (route.path, route.access) {
             ("/api/system", _) => Some(StatusCode::OK),
+            ("/api/transfer", _) => Some(StatusCode::ACCEPTED),
+            ("/api/transfers/{server}", _) => Some(StatusCode::CONFLICT),
             (_, Access::LocalSocket) => Some(StatusCode::NOT_FOUND),
-            (_, Access::NodeToken) => None,
+            _ => None,
         };
         assert_eq!(answered, expected, "{}", route.mark());
     }

@@ -1,11 +1,7 @@
 //! The output of a server and of its installer.
 
-use std::io;
-use std::time::Duration;
-
 use axum::extract::RawQuery;
 use axum::response::Response;
-use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::json;
 
@@ -14,14 +10,10 @@ use crate::api::startup::Started;
 use crate::api::{Api, ApiError, response};
 use crate::files::install_log;
 use crate::model::{Role, ServerId};
-use crate::reconcile::context::Context;
-use crate::runtime::{ErrorKind, LogPart};
 
 /// Maximum of lines in a response.
 const MAX_LINES: u32 = 100;
-/// Timeout of reading from the engine.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum of bytes that are read of a log.
+/// Maximum of bytes that are read of an install log.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// `GET /api/servers/{server}/logs?size=`: the last lines of the server's container.
@@ -46,52 +38,7 @@ pub async fn last_lines(api: &Api, id: ServerId, count: u32) -> Result<Vec<Strin
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
     let container = api.context.runtime.inspect(id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("server {id} has no container")))?;
-    let mut output = match api.context.runtime.logs(&container.id, LogPart::Tail(count)).await {
-        // A log driver such as `none` keeps nothing that can be read.
-        Err(error) if error.kind == ErrorKind::Unsupported => {
-            let read = transcript(&api.context, id, count).await;
-            return read.map(|bytes| lines_of(&bytes, count)).map_err(|error| ApiError::Failed(error.to_string()));
-        }
-        output => output.map_err(failed)?,
-    };
-    let mut bytes = Vec::new();
-    let until = tokio::time::Instant::now() + READ_TIMEOUT;
-    // If the engine hangs, the response has what was read by then.
-    while let Ok(Some(chunk)) = tokio::time::timeout_at(until, output.next()).await {
-        bytes.extend_from_slice(&chunk.map_err(failed)?);
-        if bytes.len() > MAX_BYTES {
-            break;
-        }
-    }
-    Ok(lines_of(&bytes, count))
-}
-
-fn lines_of(bytes: &[u8], count: u32) -> Vec<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let mut lines: Vec<String> = text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect();
-    lines.drain(..lines.len().saturating_sub(count as usize));
-    lines
-}
-
-/// The end of a server's transcript, with its last `lines` lines.
-async fn transcript(context: &Context, id: ServerId, lines: u32) -> io::Result<Vec<u8>> {
-    let handover = context.console.handover(id, &context.node.layout.logs(id)).await?;
-    let read = move || {
-        let mut bytes = Vec::new();
-        if let Some(mut file) = handover.file {
-            file.skip_to_last(lines.into())?;
-            loop {
-                let piece = file.next_piece()?;
-                if piece.is_empty() || bytes.len() > MAX_BYTES {
-                    break;
-                }
-                bytes.extend(piece);
-            }
-        }
-        bytes.extend(handover.unwritten);
-        Ok(bytes)
-    };
-    context.store.blocking().run(read).await
+    api.context.last_lines(id, &container.id, count).await.map_err(|error| ApiError::Failed(error.to_string()))
 }
 
 /// `GET /api/servers/{server}/install-logs`: the output of the last install script.

@@ -10,7 +10,7 @@ const NOW: i64 = 1_800_000_000;
 const SERVER: &str = "11111111-1111-4111-8111-111111111111";
 
 fn key() -> Secret {
-    Secret::from("the-token")
+    Secret::new("the-token")
 }
 
 fn sign(claims: &Value, algorithm: Algorithm, key: &str) -> String {

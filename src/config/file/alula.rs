@@ -15,6 +15,7 @@ section! {
         /// Mode of the socket, octal: 0600 if absent, or 0660 with a group.
         "socket_mode" socket_mode: Option<String> = None,
         "reconcile" reconcile: ReconcileFile = ReconcileFile::default(),
+        "network" network: ServerNetworksFile = ServerNetworksFile::default(),
         "install" install: InstallFile = InstallFile::default(),
         "pull" pull: PullFile = PullFile::default(),
         "logs" logs: LogsFile = LogsFile::default(),
@@ -28,6 +29,18 @@ section! {
         "workers" workers: i64 = 8,
         /// Installers that run at the same time.
         "concurrent_installs" concurrent_installs: i64 = 10,
+        /// Servers that are started at the same time after a boot; 0: as many as the host has cores, at least 4.
+        "concurrent_starts" concurrent_starts: i64 = 0,
+    }
+}
+
+section! {
+    /// `alula.network`: a network for each server.
+    @strict struct ServerNetworksFile {
+        /// Whether each server has a network of its own, in which no other server reaches it.
+        "isolate" isolate: bool = false,
+        /// The IPv4 range of these networks, in CIDR notation; each has 16 addresses.
+        "range" range: String = "10.208.0.0/12".into(),
     }
 }
 

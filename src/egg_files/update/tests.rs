@@ -55,7 +55,7 @@ fn files_are_created_updated_and_left_alone() {
     fs::set_permissions(scene.data.join("old.properties"), fs::Permissions::from_mode(0o4640)).unwrap();
     fs::write(scene.data.join("broken.json"), "{").unwrap();
 
-    let previewed = scene.files().preview();
+    let previewed = scene.files().preview(&AtomicBool::new(false));
     assert_eq!(fs::read_to_string(scene.data.join("old.properties")).unwrap(), "#c\na=0\n", "a preview writes nothing");
     let written = scene.files().write(&RUN);
     let diffs: Vec<_> = previewed.iter().map(|change| (change.path.as_str(), change.diff.as_str())).collect();

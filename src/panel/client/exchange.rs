@@ -285,12 +285,16 @@ async fn body(response: Response, limit: usize) -> Result<Bytes, Box<dyn Error +
 }
 
 fn unreachable(call: &Call, error: &(dyn Error + 'static)) -> PanelError {
-    // The innermost cause names the failure; the outer ones repeat the URL.
+    PanelError::Unreachable { call: call.name(), cause: cause(error) }
+}
+
+/// The innermost cause, which names the failure; the outer ones repeat the URL.
+pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    PanelError::Unreachable { call: call.name(), cause: cause.to_string() }
+    cause.to_string()
 }
 
 fn misdirected(call: &Call, status: StatusCode, what: &str) -> PanelError {

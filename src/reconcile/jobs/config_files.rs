@@ -1,8 +1,10 @@
 //! Writes the egg's values into the server's configuration files.
 
+use std::sync::atomic::AtomicBool;
+
 use async_trait::async_trait;
 
-use super::{BackgroundJob, CancelOnDrop, JobError, JobRun};
+use super::{BackgroundJob, JobError, JobRun};
 use crate::egg_files::FileWarning;
 use crate::model::Reason;
 use crate::reconcile::disk_scans::DiskScan;
@@ -14,11 +16,15 @@ pub(super) struct WriteConfigFiles;
 impl BackgroundJob for WriteConfigFiles {
     /// A file that cannot be updated stays as it is, and the server starts: what its owner has written must not keep it offline.
     async fn run(&self, run: &JobRun) -> Result<(), JobError> {
-        let (id, context, guard) = (run.server, &run.context, CancelOnDrop::default());
+        let (id, context) = (run.server, &run.context);
         let Some(files) = context.egg_files(id) else { return Ok(()) };
-        let cancelled = guard.0.clone();
-        let _permit = context.disk_scans.permit(DiskScan::Awaited).await;
-        let warnings = context.store.blocking().run(move || files.write(&cancelled)).await;
+        // A job that was replaced may still write its last file.
+        let alone = context.servers.config_files(id).lock_owned().await;
+        let write = move |cancelled: &AtomicBool| {
+            let _alone = alone;
+            files.write(cancelled)
+        };
+        let warnings = run.scan(DiskScan::Awaited, write).await;
         for FileWarning { path, message } in warnings {
             tracing::warn!(file = ?path, error = message, "cannot update a configuration file");
             let text = format!("configuration file {path:?}: {message}");

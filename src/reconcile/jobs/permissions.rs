@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{BackgroundJob, CancelOnDrop, JobError, JobRun};
+use super::{BackgroundJob, JobError, JobRun};
 use crate::reconcile::disk_scans::DiskScan;
 
 /// Before a start.
@@ -11,10 +11,8 @@ pub(super) struct FixPermissions;
 #[async_trait]
 impl BackgroundJob for FixPermissions {
     async fn run(&self, run: &JobRun) -> Result<(), JobError> {
-        let (id, context, guard) = (run.server, &run.context, CancelOnDrop::default());
-        let (layout, cancelled) = (context.node.layout.clone(), guard.0.clone());
-        let _permit = context.disk_scans.permit(DiskScan::Awaited).await;
-        context.store.blocking().run(move || layout.fix_ownership(id, &cancelled)).await?;
+        let (id, layout) = (run.server, run.context.node.layout.clone());
+        run.scan(DiskScan::Awaited, move |cancelled| layout.fix_ownership(id, cancelled)).await?;
         Ok(())
     }
 }

@@ -1,11 +1,12 @@
-//! Removes the files of a server that is deleted.
+//! Removes the files and the network of a server that is deleted.
 
 use async_trait::async_trait;
 
 use super::{BackgroundJob, JobError, JobRun};
 use crate::reconcile::disk_scans::DiskScan;
+use crate::retry;
 
-/// With its backups, where the node says so.
+/// With its network, and with its backups where the node says so.
 pub(super) struct RemoveFiles;
 
 #[async_trait]
@@ -14,8 +15,9 @@ impl BackgroundJob for RemoveFiles {
         let (id, context) = (run.server, &run.context);
         let (layout, remove_backups) =
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
-        let _permit = context.disk_scans.permit(DiskScan::Removal).await;
-        context.store.blocking().run(move || layout.remove_server(id, remove_backups)).await?;
+        let removed = context.runtime.remove_network(id).await;
+        removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
+        run.scan(DiskScan::Removal, move |_| layout.remove_server(id, remove_backups)).await?;
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{BackgroundJob, CancelOnDrop, JobError, JobRun, Subject};
+use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::reconcile::disk_scans::DiskScan;
 use crate::reconcile::observed::Usage;
 use crate::retry;
@@ -15,11 +15,9 @@ pub(super) struct MeasureUsage;
 impl BackgroundJob for MeasureUsage {
     async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         let JobRun { context, server, subject } = run;
-        let (id, layout, guard) = (*server, context.node.layout.clone(), CancelOnDrop::default());
-        let cancelled = guard.0.clone();
+        let (id, layout) = (*server, context.node.layout.clone());
         let scan = if *subject == Subject::DiskLimit { DiskScan::Watch } else { DiskScan::Awaited };
-        let _permit = context.disk_scans.permit(scan).await;
-        let counted = context.store.blocking().run(move || layout.usage(id, &cancelled)).await;
+        let counted = run.scan(scan, move |cancelled| layout.usage(id, cancelled)).await;
         let at = Instant::now();
         match &counted {
             Ok(bytes) => context.servers.usage_counted(id, Usage { bytes: *bytes, hidden: false, at }),

@@ -1,5 +1,7 @@
 //! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
+mod adopt;
+mod crash;
 mod install;
 mod ports;
 mod power;
@@ -24,6 +26,8 @@ impl Context {
             Step::Accept => refresh(&self.store, self.clock, id).await?,
             Step::TakeInstallSlot => return Ok(self.take_install_slot(id)),
             Step::ReleaseInstallSlot => self.release_slot(id),
+            Step::TakeStartSlot { priority } => return Ok(self.start_slots.take(id, *priority)),
+            Step::ReleaseStartSlot => self.release_start_slot(id),
             Step::Prepare => self.prepare(id).await?,
             Step::StartJob { job, subject } => jobs::start(self, id, *job, subject),
             Step::WriteScript { token } => self.write_script(id, token).await?,
@@ -35,6 +39,8 @@ impl Context {
             }
             Step::RecordInstall(result) => self.record_install(id, result.clone()).await?,
             Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await?,
+            Step::AdoptServer { container } => self.adopt_server(id, container).await?,
+            Step::AdoptInstaller { container, reinstall } => self.adopt_installer(id, container, *reinstall).await?,
             Step::RemoveInstaller { container } => return self.remove_installer(id, container).await,
             Step::RemoveServer { container } => return self.remove_server(id, container).await,
             Step::CreateServer { token } => self.create_server(id, token).await?,
@@ -42,7 +48,7 @@ impl Context {
             Step::StartServer { container, .. } => self.start_server(id, container).await?,
             Step::Attach { container, replay } => self.reattach(id, container, *replay).await?,
             Step::Stop { container, method, grace } => self.stop(id, container, method, *grace).await?,
-            Step::UpdateLimits { container } => self.update_limits(id, container).await?,
+            Step::UpdateLimits { container, boost } => self.update_limits(id, container, *boost).await?,
             Step::RecordBegun { power } => {
                 let power = power.clone();
                 self.commit(id, move |record| record.power.begun = Some(power)).await?;
@@ -59,7 +65,7 @@ impl Context {
 
     /// An installation that has its slot begins to work.
     fn take_install_slot(&self, id: ServerId) -> bool {
-        let taken = self.slots.take(id);
+        let taken = self.slots.take(id, 0);
         if taken {
             self.store.events().publish_output(id, || EventKind::InstallBegun);
         }
@@ -72,7 +78,10 @@ impl Context {
     }
 
     async fn create(&self, id: ServerId, role: Role, token: &str, built: BuiltSpec) -> Done {
-        let BuiltSpec { spec, omissions } = self.runtime.resolve(id, built).await?;
+        let BuiltSpec { mut spec, omissions } = self.runtime.resolve(id, built).await?;
+        if let Some(start) = spec.start_limits.take() {
+            spec.limits = start;
+        }
         for omission in omissions.iter().filter(|_| role == Role::Server) {
             self.event(id, Reason::LeftOut, omission);
         }
@@ -86,6 +95,7 @@ impl Context {
                     id: container,
                     state: ContainerState::Created,
                     paused: false,
+                    process: None,
                     started_at: None,
                     finished_at: None,
                     token: Some(purpose.token),
@@ -125,6 +135,7 @@ impl Context {
             sync.forget(id);
         }
         self.release_slot(id);
+        self.release_start_slot(id);
     }
 
     async fn forget(&self, id: ServerId) -> Done {

@@ -1,5 +1,7 @@
 //! The plan of a first pass, made without the services of a daemon.
 
+use std::sync::atomic::AtomicBool;
+
 use super::observe::{containers, egg_files};
 use super::plan_of;
 use crate::clock::Moment;
@@ -16,7 +18,7 @@ use crate::store::Store;
 pub async fn first_files(store: &Store, runtime: &dyn Runtime, node: &NodeConfig, id: ServerId) -> Vec<FileChange> {
     let Some(snapshot) = store.get(id) else { return Vec::new() };
     let Some(files) = egg_files(runtime, node, &Layout::new(node), &snapshot) else { return Vec::new() };
-    store.blocking().run(move || files.preview()).await
+    store.blocking().run(move || files.preview(&AtomicBool::new(false))).await
 }
 
 /// The plan of a daemon that has just started; none where there is no such server. Nothing is executed.

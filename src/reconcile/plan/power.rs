@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::stop::{Demand, paused};
 use super::{Planner, Progress};
 use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
@@ -94,9 +96,15 @@ impl Planner<'_> {
     }
 
     fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
-        if let Some(start) = request.filter(|request| self.record.serving(server) != Some(&request.id)) {
+        match request {
             // It runs already, for an earlier request or another daemon: from now on it runs for this one.
-            self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
+            Some(start) if self.record.serving(server) != Some(&start.id) => {
+                self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
+            }
+            None if server.token.is_none() && self.observed.stopping().is_none() => {
+                self.try_step(Step::AdoptServer { container: server.id.clone() });
+            }
+            _ => {}
         }
         let started = self.started(server);
         let (reason, message) = if started {
@@ -106,6 +114,7 @@ impl Planner<'_> {
         };
         self.set_true(ConditionType::Running, reason, message);
         if !started {
+            self.keep_start_slot(server);
             self.end_start(server);
         }
         self.follow_running(manifest, server);
@@ -141,7 +150,7 @@ impl Planner<'_> {
     /// Attaches a running server's terminal where it is not attached.
     pub(super) fn attach(&mut self, server: &ContainerStatus) {
         if self.observed.attached.as_ref() != Some(&server.id) {
-            let replay = !self.started(server);
+            let replay = !self.start_up_was_seen(server);
             self.try_step(Step::Attach { container: server.id.clone(), replay });
         }
     }
@@ -149,14 +158,26 @@ impl Planner<'_> {
     /// Changed limits are applied at once. Everything else takes effect at the next start.
     fn plan_limits(&mut self, server: &ContainerStatus) {
         let Some(wanted) = &self.observed.wanted else { return };
-        if server.limits_hash.as_ref() == Some(&wanted.limits_hash) {
+        let boost_ends = self.boost_ends(server);
+        if let Some(at) = boost_ends {
+            self.requeue_at(at);
+        }
+        let start = wanted.start_limits_hash.as_ref().filter(|_| boost_ends.is_some());
+        if server.limits_hash.as_ref() == Some(start.unwrap_or(&wanted.limits_hash)) {
             self.set_true(ConditionType::ContainerReady, Reason::Ready, "the container has the limits it should have");
             return;
         }
         if let Some(failure) = self.failed(StepKind::UpdateLimits, &server.id) {
             self.set_false(ConditionType::ContainerReady, Reason::LimitsRejected, &failure.message);
         }
-        self.try_step(Step::UpdateLimits { container: server.id.clone() });
+        self.try_step(Step::UpdateLimits { container: server.id.clone(), boost: start.is_some() });
+    }
+
+    /// When the limits of the start-up end at the latest, if it has not finished.
+    fn boost_ends(&self, server: &ContainerStatus) -> Option<Instant> {
+        self.observed.wanted.as_ref()?.start_limits_hash.as_ref()?;
+        let ends = self.observed.server_run.started? + START_TIMEOUT;
+        (!self.started(server) && self.instant < ends).then_some(ends)
     }
 
     /// Counts the bytes of a running server's files at the interval of the node's configuration.
@@ -218,7 +239,10 @@ impl Planner<'_> {
 
     fn set_handled_condition(&mut self) {
         match &self.record.power.handled {
-            Some(handled) => self.set_offline(handled.reason, handled.message.clone()),
+            Some(handled) => {
+                let details = self.details_of_crash(handled.reason);
+                self.set_offline(handled.reason, format!("{}{details}", handled.message));
+            }
             None => self.set_offline(Reason::NotWanted, "the server was not asked to run"),
         }
     }

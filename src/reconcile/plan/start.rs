@@ -1,11 +1,11 @@
 //! Starting a server: crash handling first, then everything that the container needs before it runs.
 //!
 //! ```text
-//! (crash judged) → sync with the panel → disk limit → folders → configuration files → image, permissions → container → start
+//! (crash judged, delay over) → sync with the panel → disk limit → folders → configuration files → image, permissions → container → start
 //! ```
 
 use super::{Planner, Progress};
-use crate::model::{ConditionType, ContainerState, ContainerStatus, Crash, Manifest, PowerState, Reason, Role};
+use crate::model::{ConditionType, ContainerStatus, Manifest, PowerState, Reason, Role};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, JobState};
 use crate::reconcile::step::{Step, StepKind};
@@ -28,6 +28,9 @@ impl Planner<'_> {
             self.set_offline(Reason::InstallFailed, message);
             return;
         }
+        if self.waits_after_crash(manifest, request) {
+            return;
+        }
         if request.after_install && self.report_comes_first() {
             self.set_offline(Reason::Reporting, "the installation is reported to the panel before the server starts");
             return;
@@ -36,6 +39,9 @@ impl Planner<'_> {
             self.step(Step::RecordBegun { power: request.id.clone() });
         }
         let key = self.start_key(request);
+        if self.waits_for_start_slot(manifest, request, &key) {
+            return;
+        }
         if !self.synced(request, &key) || !self.fits_on_disk(manifest, request, &key) {
             return;
         }
@@ -46,58 +52,6 @@ impl Planner<'_> {
         {
             self.plan_container(request);
         }
-    }
-
-    /// A container that served this request has ended by itself. What follows is decided once.
-    fn judges_crash(&mut self, manifest: &Manifest, request: &PowerRequest) -> bool {
-        let Some(server) = &self.observed.server else { return false };
-        let ContainerState::Exited { code, oom_killed } = server.state else { return false };
-        let judged = self.crashes().any(|crash| crash.container == server.id);
-        let watched = self.observed.seen_running.as_ref() == Some(&server.id);
-        let stopped = self.observed.stop.as_ref().is_some_and(|stop| stop.container == server.id);
-        // A container that ended unwatched (the host went down, the daemon was not running) is started again.
-        if self.record.serving(server) != Some(&request.id) || judged || !watched || stopped {
-            return false;
-        }
-        let (restart, reason, message) = self.crash_verdict(manifest, code, oom_killed);
-        self.set_offline(reason, message.clone());
-        if reason == Reason::Exited {
-            self.close(request, reason, message);
-        } else {
-            let (container, at) = (server.id.clone(), self.now);
-            let crash = Crash { container, at, exit_code: code, oom_killed, restarted: restart };
-            let handled = self.handled(request, reason, message);
-            self.step(Step::RecordCrash { crash, handled });
-        }
-        true
-    }
-
-    /// The crashes in the order in which they happened.
-    fn crashes(&self) -> impl Iterator<Item = &Crash> {
-        self.record.crashes.iter().chain(&self.observed.crash)
-    }
-
-    /// Source: lifecycle, "Crash handling".
-    fn crash_verdict(&self, manifest: &Manifest, code: i64, oom_killed: bool) -> (bool, Reason, String) {
-        let how =
-            if oom_killed { "was killed for want of memory".into() } else { format!("ended with exit code {code}") };
-        if !manifest.spec.settings.crash_detection_enabled.unwrap_or(self.policy.crash_detection) {
-            return (false, Reason::CrashDetectionDisabled, format!("the server {how}, and crash detection is off"));
-        }
-        if code == 0 && !oom_killed && !self.policy.clean_exit_is_crash {
-            return (false, Reason::Exited, "the server ended by itself with exit code 0".into());
-        }
-        let timeout = self.policy.crash_timeout;
-        // The order is that of the record, since the clock may have been set back. A crash that is dated in the future was not just now.
-        let last = self.crashes().filter(|crash| crash.restarted).last().filter(|last| last.at <= self.now);
-        if last.is_some_and(|last| self.now.since(last.at) < timeout) {
-            let message = format!(
-                "the server {how}, less than {} seconds after the crash before; start it again by hand",
-                timeout.as_secs()
-            );
-            return (false, Reason::CrashLoop, message);
-        }
-        (true, Reason::Crashed, format!("the server {how}; it is started again"))
     }
 
     /// The result of an installation is reported before the state of the start that follows, if the panel answers.
@@ -171,7 +125,7 @@ impl Planner<'_> {
     }
 
     /// The state of a start that is under way. One that has failed before is tried again as "offline" until the container runs.
-    fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
+    pub(super) fn starting(&self, manifest: &Manifest, request: &PowerRequest, key: &Subject) -> PowerState {
         let jobs = [(JobKind::Image, image_subject(manifest, key)), (JobKind::Permissions, key.clone())];
         let job_failed = jobs.iter().filter_map(|(kind, subject)| self.observed.job(*kind, subject));
         let mut job_failed = job_failed.map(|job| job.attempts > 1 || matches!(job.state, JobState::Failed { .. }));
@@ -246,7 +200,7 @@ impl Planner<'_> {
             server.is_created()
                 && wanted.spec_hash.is_some()
                 && server.spec_hash == wanted.spec_hash
-                && server.limits_hash.as_ref() == Some(&wanted.limits_hash)
+                && server.limits_hash.as_ref() == Some(wanted.start_limits_hash.as_ref().unwrap_or(&wanted.limits_hash))
         };
         match &self.observed.server {
             None => {

@@ -9,6 +9,7 @@ mod model;
 mod power;
 mod properties;
 mod reports;
+mod staged;
 mod start;
 mod stop;
 mod tape;

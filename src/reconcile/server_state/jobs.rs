@@ -137,7 +137,7 @@ impl ServerStates {
     /// The panel answers again: failed jobs that ask it are due now. Returns their servers.
     pub fn panel_recovered(&self) -> Vec<ServerId> {
         let now = Instant::now();
-        let due = |(id, state): (&ServerId, &mut ServerState)| {
+        let due = |(id, state): (&ServerId, &mut Box<ServerState>)| {
             let mut any = false;
             for run in state.jobs.runs.iter_mut().filter(|run| run.job.kind.asks_panel()) {
                 let due = run.not_before.map_or(now, |at| at.max(now));

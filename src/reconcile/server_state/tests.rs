@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::clock::Moment;
-use crate::model::{ContainerState, ContainerStatus, Owner, Role, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Owner, Record, Role, Timestamp};
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Job, JobState, Lifetime};
+use crate::reconcile::observed::{CrashTime, Job, JobState, Lifetime};
 use crate::runtime::{ContainerChange, Listed};
 use crate::testing::{TestNode, server_id as id};
 
@@ -17,6 +17,7 @@ fn container(state: ContainerState) -> ContainerStatus {
         id: "c1".into(),
         state,
         paused: false,
+        process: None,
         started_at: None,
         finished_at: None,
         token: None,
@@ -37,6 +38,27 @@ fn exited() -> ContainerStatus {
 
 fn seen(container: &str) -> Observed {
     Observed { seen_running: Some(container.into()), ..Observed::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_does_not_move_the_time_of_a_crash() {
+    let (states, start) = (states(), Instant::now());
+    let recorded = Timestamp::from_millis(1_000_000);
+    let record =
+        Record { crashes: vec![Crash { at: recorded, restarted: true, ..Crash::default() }], ..Record::default() };
+    let observed = |time: i64| {
+        let now = Moment { time: Timestamp::from_millis(time), instant: Instant::now() };
+        let seen = Observed { restart: CrashTime::of(&record, now), ..Observed::default() };
+        states.observed(id(1), 0, seen).restart.unwrap()
+    };
+    let first = observed(1_000_000);
+    assert_eq!(first, CrashTime { recorded, at: Some(start) });
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert_eq!(observed(9_000_000), first, "set forward");
+    assert_eq!(observed(5_000), first, "set back");
+    states
+        .crash_unrecorded(id(1), Crash { at: recorded + Duration::from_secs(5), restarted: true, ..Crash::default() });
+    assert_eq!(observed(1_005_000).at, Some(start + Duration::from_secs(5)), "kept in memory");
 }
 
 #[tokio::test]

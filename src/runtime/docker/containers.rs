@@ -6,7 +6,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigLogConfig,
-    Mount, MountType, NetworkingConfig, PortBinding,
+    Mount, MountType, NetworkingConfig, PortBinding, ResourcesUlimits,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StartContainerOptions,
@@ -166,10 +166,9 @@ pub(super) async fn inspect(
         Some(renamed) => found(inspection(wire, &renamed.id).await)?,
         None => named,
     };
-    let process = found.as_ref().map_or(0, |found| found.state.pid);
     let mut status = found.map(Inspection::status);
     if let Some(status) = &mut status {
-        if status.running() && process > 0 {
+        if let Some(process) = status.process {
             status.files = mounted(process, role).await;
         }
         let second = others.into_iter().filter(|other| other.running && other.id != status.id);
@@ -242,6 +241,7 @@ impl Inspection {
         ContainerStatus {
             id: self.id,
             paused,
+            process: Some(self.state.pid).filter(|pid| *pid > 0 && state == ContainerState::Running),
             started_at,
             // The engine reads two clocks, so a short run may end before its start.
             finished_at: if ended {
@@ -401,7 +401,7 @@ pub(super) fn found<T>(answer: Result<T, Error>) -> Result<Option<T>, Error> {
 
 fn create_body(node: &NodeIdentity, spec: &ContainerSpec, purpose: &Purpose) -> ContainerCreateBody {
     ContainerCreateBody {
-        hostname: Some(spec.hostname.clone()),
+        hostname: some_text(&spec.hostname),
         domainname: some_text(&spec.domainname),
         user: spec.user.clone(),
         attach_stdin: Some(true),
@@ -477,8 +477,19 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         cpu_period: limits.cpu.map(|_| CPU_PERIOD),
         cpu_shares: limits.cpu.map(|_| CPU_SHARES),
         cpuset_cpus: some_text(&limits.cpuset),
+        shm_size: spec.shm_mib.map(|mib| mib.saturating_mul(1024 * 1024)),
+        ulimits: some_ulimits(spec),
         ..HostConfig::default()
     }
+}
+
+fn some_ulimits(spec: &ContainerSpec) -> Option<Vec<ResourcesUlimits>> {
+    let ulimits = spec.ulimits.iter().map(|(name, ulimit)| ResourcesUlimits {
+        name: Some(name.as_str().to_owned()),
+        soft: Some(ulimit.soft),
+        hard: Some(ulimit.hard),
+    });
+    (!spec.ulimits.is_empty()).then(|| ulimits.collect())
 }
 
 /// The limits that an engine can change in place.

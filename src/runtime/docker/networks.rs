@@ -8,7 +8,7 @@ use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::containers::found;
 use super::subnets;
@@ -20,12 +20,18 @@ const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 /// Where the kernel lists its IPv4 routes.
 const ROUTES: &str = "/proc/net/route";
 
+/// Ranges that are tried for the network of one server.
+const MAX_CHOICES: u8 = 8;
+
 /// Inspects a network, after creating it if it is missing.
 pub(super) async fn ensure(wire: &Wire, docker: &Docker, spec: &NetworkSpec) -> Result<NetworkInfo, Error> {
     if let Some(info) = inspect(docker, &spec.name).await? {
         return Ok(info);
     }
     let mut attempt = Attempt::new(spec);
+    if let NetworkPurpose::Server { range, .. } = spec.purpose {
+        attempt.choose(range, &in_use(docker).await?);
+    }
     while let Err(error) = create(wire, &attempt).await {
         let Some(objection) = Objection::of(&error) else { return Err(error) };
         if objection == Objection::AlreadyThere {
@@ -108,6 +114,14 @@ impl Attempt {
         }
     }
 
+    /// Small ranges for the network of one server: engines have large ones for some thirty networks only.
+    fn choose(&mut self, range: Ipv4Net, used: &[IpNet]) {
+        let described = |range: IpNet| (range.to_string(), subnets::gateway(range).to_string());
+        self.spec.v4 = subnets::free_small_v4(&self.spec.name, range, used).map(IpNet::V4).map(described);
+        let v6 = if self.spec.ipv6 { subnets::free_v6(&self.spec.name, used) } else { None };
+        self.spec.v6 = v6.map(IpNet::V6).map(described);
+    }
+
     fn without_ipv6(&mut self) -> bool {
         self.spec.v6 = None;
         std::mem::take(&mut self.spec.ipv6)
@@ -116,6 +130,10 @@ impl Attempt {
     /// Changes the ranges: to free ones, then to the engine's choice, then to none of IPv6.
     fn elsewhere(&mut self, used: &[IpNet]) -> bool {
         self.given_up += 1;
+        if let NetworkPurpose::Server { range, .. } = self.spec.purpose {
+            self.choose(range, used);
+            return self.given_up <= MAX_CHOICES;
+        }
         let described = |range: IpNet| (range.to_string(), subnets::gateway(range).to_string());
         match self.given_up {
             1 => {
@@ -185,10 +203,27 @@ fn options(purpose: &NetworkPurpose) -> HashMap<&'static str, String> {
             ("com.docker.network.driver.mtu", mtu.to_string()),
         ]),
         NetworkPurpose::Outgoing { address } => {
-            options.insert("com.docker.network.host_ipv4", address.clone());
+            options.insert(host_address(address), address.clone());
+        }
+        NetworkPurpose::Server { address, mtu, .. } => {
+            options.insert("com.docker.network.bridge.enable_ip_masquerade", "true".to_owned());
+            options.insert("com.docker.network.driver.mtu", mtu.to_string());
+            if let Some(address) = address {
+                options.insert(host_address(address), address.clone());
+            }
         }
     }
     options
+}
+
+/// The option for the address of outgoing traffic. That for IPv6 is known to engines since Docker 25.
+fn host_address(address: &str) -> &'static str {
+    if address.contains(':') { "com.docker.network.host_ipv6" } else { "com.docker.network.host_ipv4" }
+}
+
+/// Removes a network; a missing one is no error.
+pub(super) async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
+    found(docker.remove_network(name).await).map(drop)
 }
 
 async fn create(wire: &Wire, attempt: &Attempt) -> Result<(), Error> {

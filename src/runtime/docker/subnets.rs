@@ -21,6 +21,23 @@ pub(super) fn free_v4(used: &[IpNet]) -> Option<Ipv4Net> {
     candidates.find(|candidate| !overlaps(IpNet::V4(*candidate), used))
 }
 
+/// Length of the prefix of a network for one server.
+const SMALL: u8 = 28;
+
+/// A small range within another one that overlaps none of those in use. The search begins at a position that follows from the name, so
+/// that networks which are created at the same time get different ranges.
+pub(super) fn free_small_v4(name: &str, within: Ipv4Net, used: &[IpNet]) -> Option<Ipv4Net> {
+    let count = 1_u32.checked_shl(u32::from(SMALL.checked_sub(within.prefix_len())?))?;
+    let hash = sha2::Sha256::digest(name);
+    let first = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) % count;
+    let size = 1_u32 << (32 - SMALL);
+    let candidate =
+        |position: u32| Ipv4Net::new_assert(Ipv4Addr::from(u32::from(within.network()) + position * size), SMALL);
+    // Most ranges in use are elsewhere, and a search compares with the others only.
+    let near: Vec<IpNet> = used.iter().filter(|other| overlaps(IpNet::V4(within), &[**other])).copied().collect();
+    (0..count).map(|step| candidate((first + step) % count)).find(|found| !overlaps(IpNet::V4(*found), &near))
+}
+
 /// A unique local IPv6 range (RFC 4193) for a network of this name that overlaps none of those in use.
 pub(super) fn free_v6(name: &str, used: &[IpNet]) -> Option<Ipv6Net> {
     (0..64u8).map(|attempt| unique_local(name, attempt)).find(|candidate| !overlaps(IpNet::V6(*candidate), used))
@@ -92,6 +109,22 @@ mod tests {
         assert_eq!(free_v6("pelican_nw", &[]).unwrap(), chosen, "the same name gets the same range");
         assert_ne!(free_v6("pelican_nw", &[IpNet::V6(chosen)]).unwrap(), chosen);
         assert_eq!(free_v6("pelican_nw", &nets(&["fc00::/7"])), None);
+    }
+
+    #[test]
+    fn a_small_range_is_within_the_given_one() {
+        let within: Ipv4Net = "10.208.0.0/12".parse().unwrap();
+        let chosen = free_small_v4("alula-1", within, &[]).unwrap();
+        assert!(within.contains(&chosen) && chosen.prefix_len() == 28);
+        assert_eq!(free_small_v4("alula-1", within, &[]), Some(chosen), "the same name gets the same range");
+        assert_ne!(free_small_v4("alula-2", within, &[]), Some(chosen));
+        let next = free_small_v4("alula-1", within, &[IpNet::V4(chosen)]).unwrap();
+        assert!(within.contains(&next) && next != chosen);
+        assert_eq!(free_small_v4("alula-1", within, &nets(&["10.0.0.0/8"])), None);
+        let two: Ipv4Net = "10.208.0.0/27".parse().unwrap();
+        let second = free_small_v4("a", two, &nets(&["10.208.0.0/28"])).unwrap();
+        assert_eq!(second.to_string(), "10.208.0.16/28");
+        assert_eq!(free_small_v4("a", "10.208.0.0/29".parse().unwrap(), &[]), None);
     }
 
     #[test]

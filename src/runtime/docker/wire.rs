@@ -113,6 +113,12 @@ impl Wire {
         Ok(serde_json::from_slice(&read_all(response, MAX_DOCUMENT).await?)?)
     }
 
+    /// Sends a request without a body, and reads the JSON document of the answer.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let response = self.open(Method::POST, path, HeaderMap::new(), Bytes::new()).await?;
+        Ok(serde_json::from_slice(&read_all(response, MAX_DOCUMENT).await?)?)
+    }
+
     /// What the engine runs on, such as `linux/amd64`.
     pub(super) async fn platform(&self) -> Result<Option<String>, Error> {
         Ok(self.negotiated().await?.platform)

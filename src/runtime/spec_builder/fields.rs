@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use super::environment::text;
 use super::{network, server_image};
+use crate::model::fields::RESOURCES;
 use crate::model::settings::{Allocations, Build};
-use crate::model::{DigestKey, Fields, Settings};
+use crate::model::{DigestKey, Fields, Resources, Settings};
 
 /// The digests of the fields in these settings; none without a key.
-pub(super) fn of_server(settings: &Settings, key: &DigestKey) -> Fields {
+pub(super) fn of_server(settings: &Settings, resources: &Resources, key: &DigestKey) -> Fields {
     if key.is_empty() {
         return Fields::default();
     }
@@ -36,6 +37,13 @@ pub(super) fn of_server(settings: &Settings, key: &DigestKey) -> Fields {
     let mappings: BTreeMap<_, _> = mappings.iter().map(|(ip, numbers)| (ip, network::valid_ports(numbers))).collect();
     fields.add(key, "allocations.mappings", &mappings);
     limits(&mut fields, settings, key);
+    // Only those that are there: containers of earlier releases have none.
+    if let Some(size) = resources.shm_size {
+        fields.add(key, format!("{RESOURCES}shmSize"), &size);
+    }
+    for (name, ulimit) in &resources.ulimits {
+        fields.add(key, format!("{RESOURCES}ulimits.{}", name.as_str()), ulimit);
+    }
     fields
 }
 
@@ -90,7 +98,7 @@ mod tests {
 
     fn changes(before: Value, after: Value) -> String {
         let key = DigestKey::new("k".into());
-        let [before, after] = [before, after].map(|change| of_server(&settings(change), &key));
+        let [before, after] = [before, after].map(|change| of_server(&settings(change), &Resources::default(), &key));
         before.changes_to(&after).unwrap().join(" ")
     }
 
@@ -140,12 +148,28 @@ mod tests {
     }
 
     #[test]
+    fn resources_need_another_container() {
+        let key = DigestKey::new("k".into());
+        let of = |resources: Value| of_server(&settings(json!({})), &serde_json::from_value(resources).unwrap(), &key);
+        let none = of(json!({}));
+        for (resources, fields) in [
+            (json!({"shmSize": 256}), "resources.shmSize"),
+            (json!({"ulimits": {"nofile": {"soft": 1, "hard": 2}}}), "resources.ulimits.nofile"),
+            (json!({"cpuStartBoost": 400}), ""),
+        ] {
+            assert_eq!(none.changes_to(&of(resources.clone())).unwrap().join(" "), fields, "{resources}");
+            assert_eq!(of(resources.clone()).changes_to(&none).unwrap().join(" "), fields, "{resources} removed");
+        }
+    }
+
+    #[test]
     fn no_value_is_readable_in_the_label() {
-        let label = of_server(&settings(json!({})), &DigestKey::new("k".into())).to_label();
+        let none = Resources::default();
+        let label = of_server(&settings(json!({})), &none, &DigestKey::new("k".into())).to_label();
         assert!(label.contains("environment.PASSWORD"), "{label}");
         assert!(!label.contains("1234") && !label.contains("game:1"), "{label}");
-        let other = of_server(&settings(json!({})), &DigestKey::new("other".into())).to_label();
+        let other = of_server(&settings(json!({})), &none, &DigestKey::new("other".into())).to_label();
         assert_ne!(label, other, "it cannot be guessed without the key");
-        assert!(of_server(&settings(json!({})), &DigestKey::default()).is_empty());
+        assert!(of_server(&settings(json!({})), &none, &DigestKey::default()).is_empty());
     }
 }

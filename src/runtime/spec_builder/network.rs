@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use crate::config::NodeConfig;
 use crate::model::settings::Allocations;
-use crate::model::{ManagedBy, PublishedPort};
-use crate::runtime::{Endpoint, HostInfo, NetworkPurpose, NetworkSpec};
+use crate::model::{ManagedBy, PublishedPort, ServerId};
+use crate::runtime::{ContainerSpec, Endpoint, HostInfo, NetworkPurpose, NetworkSpec};
 
 /// In an allocation, this address means the host.
 pub(super) const LOOPBACK: &str = "127.0.0.1";
@@ -34,15 +34,59 @@ pub fn outgoing_network(ip: &str) -> NetworkSpec {
         name: format!("ip-{}", ip.replace(['.', ':'], "-")),
         driver: "bridge".into(),
         internal: false,
-        ipv6: false,
+        // Source of the IPv4 form: lifecycle, "Networks". Wings has none for IPv6.
+        ipv6: ip.contains(':'),
         v4: None,
         v6: None,
         purpose: NetworkPurpose::Outgoing { address: ip.to_owned() },
     }
 }
 
-/// The network of a server with `force_outgoing_ip`.
-pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -> Option<NetworkSpec> {
+/// The network that belongs to one server. Its name is the server's, so that it is found again.
+pub fn server_network(id: ServerId, node: &NodeConfig, address: Option<String>) -> NetworkSpec {
+    let network = &node.docker.network;
+    NetworkSpec {
+        name: server_network_name(id),
+        driver: "bridge".into(),
+        internal: network.is_internal,
+        ipv6: network.ipv6,
+        v4: None,
+        v6: None,
+        purpose: NetworkPurpose::Server { address, mtu: network.mtu, range: node.server_networks.range },
+    }
+}
+
+/// The name of the network that belongs to a server.
+pub fn server_network_name(id: ServerId) -> String {
+    format!("alula-{id}")
+}
+
+/// The network of a server that is not in the network of the servers: with `force_outgoing_ip`, or on a node that isolates servers.
+pub(super) fn of_server(
+    id: ServerId,
+    allocations: &Allocations,
+    node: &NodeConfig,
+    host: &HostInfo,
+    omissions: &mut Vec<String>,
+) -> Option<NetworkSpec> {
+    let address = outgoing_address(allocations, omissions);
+    if node.server_networks.isolate {
+        let network = &node.docker.network;
+        if driver(node, host) == "bridge" && network.network_mode == network.name {
+            return Some(server_network(id, node, address));
+        }
+        omissions.push(format!(
+            "the isolation of the server's network is left out: it requires the driver bridge and no network_mode, and the node has {} \
+             and {}; other servers may reach this one",
+            driver(node, host),
+            network.network_mode
+        ));
+    }
+    address.map(|address| outgoing_network(&address))
+}
+
+/// The address that `force_outgoing_ip` asks for.
+fn outgoing_address(allocations: &Allocations, omissions: &mut Vec<String>) -> Option<String> {
     if !allocations.force_outgoing_ip {
         return None;
     }
@@ -55,7 +99,23 @@ pub(super) fn outgoing(allocations: &Allocations, omissions: &mut Vec<String>) -
         ));
         return None;
     }
-    Some(outgoing_network(&default.ip))
+    Some(default.ip.clone())
+}
+
+/// A container in the network of another one (`container:NAME`) has the names and the ports of that one; engines reject its own.
+pub(super) fn share_network(spec: &mut ContainerSpec, omissions: &mut Vec<String>) {
+    if !spec.network_mode.starts_with("container:") {
+        return;
+    }
+    spec.hostname.clear();
+    spec.domainname.clear();
+    spec.dns.clear();
+    if !std::mem::take(&mut spec.ports).is_empty() {
+        omissions.push(format!(
+            "the server's ports are left out: the node's network_mode is {}, so publish them on that container",
+            spec.network_mode
+        ));
+    }
 }
 
 /// The address of the host that containers reach. It replaces 127.0.0.1 in allocations.

@@ -93,6 +93,27 @@ fn what_makes_none_is_rejected_in_a_persons_file_alone() {
         );
         assert_eq!(checked("panel", &spec), Ok(()), "{path}: a panel says what it likes");
     }
+    for (key, value) in [("backoff", "0s"), ("maxBackoff", "25h"), ("resetAfter", "0s")] {
+        let spec = with("restart", json!({"policy": "Always", key: value}));
+        for managed_by in ["file", "panel"] {
+            let message = checked(managed_by, &spec).expect_err(key);
+            assert!(
+                message.starts_with(&format!("spec.restart.{key} is ")) && message.ends_with("1s to 24h"),
+                "{message}"
+            );
+        }
+    }
+    for (resources, expected) in [
+        (json!({"shmSize": 0}), "spec.resources.shmSize is 0; expected 1 to 1048576 MiB"),
+        (json!({"cpuStartBoost": -5}), "spec.resources.cpuStartBoost is -5; expected 1 to 100000 percent of one core"),
+        (
+            json!({"ulimits": {"nofile": {"soft": 2, "hard": 1}}}),
+            "spec.resources.ulimits.nofile is 2 and 1; expected a soft value no higher",
+        ),
+    ] {
+        let message = checked("panel", &with("resources", resources)).unwrap_err();
+        assert!(message.starts_with(expected), "{message}");
+    }
     let script = json!({"image": "", "entrypoint": "sh", "text": "true"});
     assert!(checked("file", &with("script", script)).unwrap_err().starts_with("spec.script.image is missing"));
     let nothing = json!({"image": "", "entrypoint": "", "text": " \r\n"});

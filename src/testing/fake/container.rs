@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 use super::log::{ContainerLog, LOG_CHUNKS};
 use super::program::Program;
 use crate::model::{
-    ContainerState, DirectoryId, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, Owner, Role, ServerId,
+    ContainerState, DirectoryId, DiskIo, LABEL_NODE, LABEL_ROOT, NetworkTraffic, NodeIdentity, OtherNode, Owner, Role,
+    ServerId,
 };
-use crate::runtime::{ContainerSpec, Limits, Purpose, parse_container_name};
+use crate::runtime::{ContainerSpec, Counters, Limits, Purpose, parse_container_name};
 
 /// The phase of a container.
 ///
@@ -128,6 +129,21 @@ impl Container {
 
     pub(super) fn running(&self) -> bool {
         self.phase == Phase::Running
+    }
+
+    /// What it has used at this time; `None` if it does not run.
+    pub(super) fn counters(&self, now: Duration) -> Option<Counters> {
+        let runs_for = now.checked_sub(self.started.filter(|_| self.running())?)?;
+        let load = self.program.load;
+        let limit = u64::try_from(self.limits.memory).ok().filter(|limit| *limit > 0);
+        let passed = |per_second: u64| per_second.saturating_mul(runs_for.as_secs());
+        Some(Counters {
+            memory_bytes: load.memory_bytes.min(limit.unwrap_or(u64::MAX)),
+            memory_limit_bytes: limit,
+            cpu: runs_for * load.cpu_percent / 100,
+            network: NetworkTraffic { rx_bytes: passed(load.bytes_per_second), tx_bytes: 0 },
+            disk_io: DiskIo { read_bytes: 0, write_bytes: passed(load.bytes_per_second) },
+        })
     }
 
     /// Server and role, by purpose or name; `None` for containers of other programs.

@@ -247,6 +247,16 @@ impl FakeEngine {
         })
     }
 
+    /// Moves the engine to another machine than the daemon's, or back.
+    pub fn set_remote(&self, remote: bool) {
+        self.with(|state| state.remote = remote);
+    }
+
+    /// How often the counters of a container were read without a call of the engine.
+    pub fn meter_reads(&self) -> u64 {
+        self.with(|state| state.meter_reads)
+    }
+
     /// Stops or starts the engine. While it is stopped, every call fails as unreachable, and all streams have ended.
     pub fn set_engine_up(&self, up: bool) {
         self.with(|state| state.set_up(up));

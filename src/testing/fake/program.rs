@@ -61,6 +61,25 @@ pub struct Program {
     pub signals: BTreeMap<&'static str, Script>,
     /// Its entrypoint cannot be executed: the start fails with this message.
     pub unstartable: Option<String>,
+    /// What it uses.
+    pub load: Load,
+}
+
+/// What a program uses while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Memory, up to the container's limit.
+    pub memory_bytes: u64,
+    /// Percent of one processor.
+    pub cpu_percent: u32,
+    /// Bytes that it receives from the network, and writes to disk.
+    pub bytes_per_second: u64,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { memory_bytes: 1 << 20, cpu_percent: 0, bytes_per_second: 0 }
+    }
 }
 
 /// A container about to start, as a chooser of programs gets it.
@@ -146,7 +165,7 @@ impl Program {
             signals.insert("SIGINT", stop.clone());
             typed.push(Typed { text: plan.stop_command.clone(), prefix: false, reaction: Reaction::Do(stop) });
         }
-        Self { script, typed, signals, unstartable: None }
+        Self { script, typed, signals, ..Self::default() }
     }
 
     /// A program that does nothing until it is killed.
@@ -167,6 +186,11 @@ impl Program {
     pub fn and_then(mut self, after: Duration, act: Act) -> Self {
         self.script.push((after, act));
         self
+    }
+
+    /// Sets what it uses.
+    pub fn uses(self, load: Load) -> Self {
+        Self { load, ..self }
     }
 
     /// Adds or replaces the reaction to a signal.

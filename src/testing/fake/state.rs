@@ -58,6 +58,10 @@ pub(super) struct State {
     pub(super) checks_mounts: bool,
     pub(super) hanging: BTreeSet<String>,
     pub(super) up: bool,
+    /// The daemon runs on another machine, and sees none of the processes.
+    pub(super) remote: bool,
+    /// Readings of meters.
+    pub(super) meter_reads: u64,
     pub(super) live_restore: bool,
     /// Bytes that a container's log keeps.
     pub(super) kept_log: Option<usize>,
@@ -88,6 +92,8 @@ impl State {
             checks_mounts: true,
             hanging: BTreeSet::new(),
             up: true,
+            remote: false,
+            meter_reads: 0,
             live_restore: false,
             kept_log: None,
             goes_down: false,

@@ -1,10 +1,14 @@
 //! The fake engine's state in the runtime's types, and its networks.
 
+use std::collections::BTreeSet;
+
 use super::container::Container;
 use super::engine::FakeEngine;
+use super::images::canonical;
+use super::rejection::Rejection;
 use super::state::{Network, State};
 use crate::model::{ContainerStatus, NodeIdentity, Role, ServerId};
-use crate::runtime::{EngineInfo, NetworkInfo, NetworkSpec, container_name};
+use crate::runtime::{ContainerSpec, EngineDiskUsage, EngineInfo, NetworkInfo, NetworkSpec, container_name};
 
 pub(super) fn engine_info(state: &State) -> EngineInfo {
     let count = |which: fn(&Container) -> bool| {
@@ -19,6 +23,13 @@ pub(super) fn engine_info(state: &State) -> EngineInfo {
         storage_filesystem: "extfs".into(),
         runc: "0.0.0-fake".into(),
     }
+}
+
+/// Images and containers occupy nothing here.
+pub(super) fn disk_usage(state: &State) -> EngineDiskUsage {
+    let names = state.containers.values().map(|container| canonical(&container.spec.image));
+    let used: BTreeSet<String> = names.filter(|name| state.images.local.contains_key(name)).collect();
+    EngineDiskUsage { images_total: state.images.local.len(), images_active: used.len(), ..EngineDiskUsage::default() }
 }
 
 /// The container of a server: the one with its name, or one with its labels; one that runs comes first.
@@ -40,6 +51,7 @@ pub(super) fn status(
         id: container.id.clone(),
         state: container.phase.state(),
         paused: false,
+        process: None,
         started_at: container.started.map(|at| engine.timestamp(at)),
         finished_at: container.finished.map(|at| engine.timestamp(at)),
         token: ours.map(|purpose| purpose.token.clone()),
@@ -65,4 +77,16 @@ pub(super) fn ensure_network(state: &mut State, spec: &NetworkSpec) -> NetworkIn
     let info = NetworkInfo { driver: spec.driver.clone(), gateway: Some(gateway) };
     state.networks.insert(spec.name.clone(), Network { info: info.clone(), subnet });
     info
+}
+
+/// Removes a network that no container uses; a missing one is no error.
+pub(super) fn remove_network(state: &mut State, name: &str) -> Result<(), Rejection> {
+    let uses = |spec: &ContainerSpec| {
+        spec.network_mode == name || spec.endpoint.as_ref().is_some_and(|endpoint| endpoint.network == name)
+    };
+    if state.containers.values().any(|container| container.running() && uses(&container.spec)) {
+        return Err(Rejection::new(403, format!("error while removing network: network {name} has active endpoints")));
+    }
+    state.networks.remove(name);
+    Ok(())
 }

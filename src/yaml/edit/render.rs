@@ -126,7 +126,10 @@ fn is_plain(string: &str, in_flow: bool) -> bool {
     const YAML_1_1_BOOLEANS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
     let first = string.chars().next();
     let begins_well = first.is_some_and(|c| c.is_alphanumeric() || c == '/' || c == '_');
-    let number_like = first.is_some_and(|c| c.is_ascii_digit()) && string.contains(['_', ':']);
+    // YAML 1.1 has dates, numbers with underscores, and numbers of base 60.
+    let date_like =
+        string.len() > 4 && string.chars().take(4).all(|c| c.is_ascii_digit()) && string[4..].starts_with('-');
+    let number_like = date_like || first.is_some_and(|c| c.is_ascii_digit()) && string.contains(['_', ':']);
     // A dash before a bracket or brace is read as that of a list.
     let breaks_flow = in_flow && (string.contains([',', '[', ']', '{', '}', ':', '#']) || string.ends_with('-'));
     begins_well

@@ -334,3 +334,18 @@ fn unusual_texts_are_read_back_unchanged() {
         }
     }
 }
+
+#[test]
+fn a_text_that_yaml_1_1_takes_for_something_else_is_quoted() {
+    for (text, written) in [
+        ("2020-01-01", "'2020-01-01'"),
+        ("2020-1-1 10:00:00", "'2020-1-1 10:00:00'"),
+        ("12:30:45", "'12:30:45'"),
+        ("1_000", "'1_000'"),
+        ("off", "'off'"),
+        ("1.20-SNAPSHOT", "1.20-SNAPSHOT"),
+        ("20-01-01", "20-01-01"),
+    ] {
+        assert_eq!(merge("k: old\n", &json!({"k": text})).unwrap(), format!("k: {written}\n"));
+    }
+}

@@ -1,11 +1,11 @@
-//! Steps of a server's container: creation, start, stop, terminal, limits, crashes.
+//! Steps of a server's container: creation, start, stop, terminal, limits.
 
 use std::time::Duration;
 
 use super::{Context, Done, StepError, ports};
 use crate::console::Features;
 use crate::model::record::{AppliedLimits, Serving};
-use crate::model::{Crash, Handled, Reason, Role, ServerId};
+use crate::model::{Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
 use crate::reconcile::server_state::StopOutcome;
 use crate::reconcile::step::StopMethod;
@@ -139,12 +139,11 @@ impl Context {
         runtime.signal(container, "SIGTERM").await
     }
 
-    pub(super) async fn update_limits(&self, id: ServerId, container: &str) -> Done {
+    /// `boost`: those of the start-up, if they are others.
+    pub(super) async fn update_limits(&self, id: ServerId, container: &str, boost: bool) -> Done {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let Some(limits) = built(self.runtime.as_ref(), &self.node.config, &snapshot).map(|built| built.spec.limits)
-        else {
-            return Ok(());
-        };
+        let Some(built) = built(self.runtime.as_ref(), &self.node.config, &snapshot) else { return Ok(()) };
+        let limits = built.spec.start_limits.filter(|_| boost).unwrap_or(built.spec.limits);
         // Unknown while they are changed: after a crash of the daemon they are applied again.
         let changed = |hash| AppliedLimits { container: container.to_owned(), hash };
         let unknown = changed(None);
@@ -164,42 +163,6 @@ impl Context {
         })
         .await?;
         self.servers.start_ended(id);
-        Ok(())
-    }
-
-    pub(super) async fn record_crash(&self, id: ServerId, crash: &Crash, handled: &Handled) -> Done {
-        let (noted, closed) = (crash.clone(), handled.clone());
-        let recorded = self.commit(id, move |record| {
-            if !noted.restarted {
-                record.power.handled = Some(closed);
-            }
-            record.push_crash(noted);
-        });
-        match recorded.await {
-            Ok(()) => self.servers.crash_recorded(id),
-            // A server is started again although the disk is full; its crash is kept in memory.
-            Err(StepError::Store(error)) if crash.restarted && error.is_full_disk() => {
-                tracing::warn!(%error, "cannot record a crash; it is kept in memory");
-                self.servers.crash_unrecorded(id, crash.clone());
-            }
-            Err(error) => return Err(error),
-        }
-        self.console.announce(id, "---------- Detected server process in a crashed state! ----------");
-        self.console.announce(id, &format!("Exit code: {}", crash.exit_code));
-        self.console.announce(id, &format!("Out of memory: {}", crash.oom_killed));
-        let seconds = self.node.policy.crash_timeout.as_secs();
-        match handled.reason {
-            _ if crash.restarted => {}
-            Reason::CrashDetectionDisabled => {
-                let text = "Aborting automatic restart, crash detection is disabled for this instance.";
-                self.console.announce(id, text);
-            }
-            _ => {
-                let text = format!("Aborting automatic restart, last crash occurred less than {seconds} seconds ago.");
-                self.console.announce(id, &text);
-            }
-        }
-        self.store.event(id, crash.at, handled.reason, &handled.message);
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{
-    Failure, Job, JobState, Lifetime, Observed, Policy, StopProgress, Usage, WantedContainer,
+    CrashTime, Failure, Job, JobState, Lifetime, Observed, Policy, StopProgress, Usage, WantedContainer,
 };
 use crate::reconcile::plan::{Input, Plan, plan};
 use crate::reconcile::step::StepKind;
@@ -89,6 +89,7 @@ pub fn container(id: &str, token: Option<&str>) -> ContainerStatus {
         id: id.into(),
         state: ContainerState::Created,
         paused: false,
+        process: None,
         started_at: None,
         finished_at: None,
         token: token.map(Into::into),
@@ -159,9 +160,12 @@ impl Fixture {
 
     fn plan_from(&self, observed: &Observed) -> Plan {
         let now = Moment { time: self.now, instant: instant(self.now) };
+        let mut with_unrecorded = self.record.clone();
+        with_unrecorded.crashes.extend(observed.crash.clone());
         let observed = Observed {
             server_run: Lifetime::of(observed.server.as_ref(), now),
             installer_run: Lifetime::of(observed.installer.as_ref(), now),
+            restart: CrashTime::of(&with_unrecorded, now),
             ..observed.clone()
         };
         plan(Input {
@@ -357,8 +361,8 @@ impl Fixture {
     pub fn crashed(self, container: &str, seconds_ago: i64, restarted: bool) -> Self {
         self.with(|fixture| {
             let at = at(-seconds_ago);
-            let crash = Crash { container: container.into(), at, exit_code: 1, oom_killed: false, restarted };
-            fixture.record.push_crash(crash);
+            let (container, power) = (container.into(), "p1".into());
+            fixture.record.push_crash(Crash { container, at, exit_code: 1, restarted, power, ..Crash::default() });
         })
     }
 
@@ -598,7 +602,7 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
         JobKind::InstallLog => Subject::Container(text.into()),
         JobKind::Report => match text.strip_prefix("install:") {
             Some(token) => Subject::InstallResult(token.into()),
-            None => Subject::State,
+            None => text.strip_prefix("transfer:").map_or(Subject::State, |token| Subject::Transfer(token.into())),
         },
         JobKind::Removal => Subject::Deletion,
     };

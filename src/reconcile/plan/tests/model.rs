@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, container, instant, script, time};
 use crate::model::record::{InstallResult, Serving};
-use crate::model::{ContainerState, ContainerStatus, Record, Role, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Record, Requester, Role, Timestamp, Verb};
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage};
+use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage, WantedContainer};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
-use crate::requests;
+use crate::requests::{self, NewRequest};
 
 /// A failed job or step is due again after this.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -33,6 +33,11 @@ pub struct Manners {
     pub job_failures: BTreeMap<JobKind, u32>,
     /// A step that fails so often before it succeeds, and whether the engine refuses it or does not answer.
     pub step_failures: Option<(StepKind, u32, bool)>,
+}
+
+/// The limits of the container, with the boost of its start-up or without.
+fn limits_of(wanted: &WantedContainer, boost: bool) -> String {
+    wanted.start_limits_hash.clone().filter(|_| boost).unwrap_or_else(|| wanted.limits_hash.clone())
 }
 
 /// A scene that lives.
@@ -87,6 +92,13 @@ impl Model {
         true
     }
 
+    /// Accepts a request of the takeover.
+    fn accept(&mut self, id: &str, verb: Verb) {
+        let (at, id) = (self.fixture.now, id.to_owned());
+        let new = NewRequest { id, at, expires_at: None, timeout: None, by: Requester::Takeover, verb };
+        requests::accept(&mut self.fixture.requests, &self.fixture.record, new);
+    }
+
     fn record(&mut self) -> &mut Record {
         &mut self.fixture.record
     }
@@ -98,6 +110,8 @@ impl Model {
             Step::Accept => self.fixture.unrecorded = false,
             Step::TakeInstallSlot => (observed.install_slot, observed.install_queued) = (true, false),
             Step::ReleaseInstallSlot => (observed.install_slot, observed.install_queued) = (false, false),
+            Step::TakeStartSlot { .. } => (observed.start_slot, observed.start_queued) = (true, false),
+            Step::ReleaseStartSlot => (observed.start_slot, observed.start_queued) = (false, false),
             Step::Prepare => observed.prepared = true,
             Step::StartJob { job, subject } => self.start_job(job, subject),
             Step::WriteScript { token } => observed.script_ready = Some(token),
@@ -116,6 +130,14 @@ impl Model {
             Step::RemoveInstaller { .. } => {
                 (observed.installer, observed.script_ready) = (None, None);
                 observed.jobs.retain(|job| job.kind != JobKind::InstallLog);
+            }
+            Step::AdoptServer { container } => self.accept(&format!("adopted:{container}"), Verb::Start),
+            Step::AdoptInstaller { container, reinstall } => {
+                let adopted = requests::adopted_id(&container);
+                let installer = observed.installer.as_mut().filter(|found| found.id == container).expect("it is there");
+                let ran = !matches!(installer.state, ContainerState::Created | ContainerState::StartFailed);
+                installer.token = ran.then(|| adopted.clone());
+                self.accept(&adopted, Verb::Install { reinstall, then_start: false });
             }
             Step::RemoveServer { .. } => observed.server = None,
             Step::CreateServer { token } => {
@@ -140,8 +162,8 @@ impl Model {
                     self.kill(&container, Role::Server);
                 }
             }
-            Step::UpdateLimits { .. } => {
-                let limits = observed.wanted.as_ref().map(|wanted| wanted.limits_hash.clone());
+            Step::UpdateLimits { boost, .. } => {
+                let limits = observed.wanted.as_ref().map(|wanted| limits_of(wanted, boost));
                 observed.server.as_mut().expect("it is there").limits_hash = limits;
             }
             Step::RecordBegun { power } => self.record().power.begun = Some(power),
@@ -164,6 +186,7 @@ impl Model {
             Step::Quiesce => {
                 (observed.attached, observed.unacknowledged) = (None, false);
                 (observed.install_slot, observed.install_queued) = (false, false);
+                (observed.start_slot, observed.start_queued) = (false, false);
                 observed.jobs.retain(|job| job.kind == JobKind::Removal);
             }
             Step::Forget => self.forget(),
@@ -177,7 +200,7 @@ impl Model {
         let mut made = container(&format!("{kind}-made-{}", self.made), Some(token));
         if let Some(wanted) = &self.fixture.observed.wanted {
             made.spec_hash = wanted.spec_hash.clone();
-            made.limits_hash = Some(wanted.limits_hash.clone());
+            made.limits_hash = Some(limits_of(wanted, true));
         }
         made
     }
@@ -238,6 +261,7 @@ impl Model {
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }
+                self.record().transfer = None;
                 let state = self.fixture.plan().state;
                 (self.fixture.observed.acknowledged, self.fixture.observed.unacknowledged) = (Some(state), false);
                 self.record().last_reported = Some(state);

@@ -64,7 +64,7 @@ fn is_harmless(fixture: &Fixture, plan: &Plan) -> Result<(), TestCaseError> {
     prop_assert!(ups_and_downs <= 1, "up and down at once");
     if !doomed && (fixture.record.parked.is_some() || fixture.manifest.is_none()) {
         // Its place in the line for installations is others', not its own.
-        let touched = plan.steps.iter().any(|step| *step != Step::ReleaseInstallSlot);
+        let touched = plan.steps.iter().any(|step| !matches!(step, Step::ReleaseInstallSlot | Step::ReleaseStartSlot));
         prop_assert!(!touched, "a server without a manifest is changed");
     }
     prop_assert!(plan.steps.iter().all(|step| plan.steps.iter().filter(|other| *other == step).count() == 1));
@@ -104,6 +104,7 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
         observed.installer.is_none() && !observed.has_install_slot_or_waits(),
         "a leftover of an installation"
     );
+    prop_assert!(!observed.start_slot && !observed.start_queued, "a slot that holds up other starts");
     prop_assert!(!model.fixture.unrecorded && observed.prepared);
     let running = observed.server.as_ref().filter(|server| server.running());
     let open = model.fixture.asked().power();
@@ -125,7 +126,11 @@ fn is_as_wanted(model: &Model) -> Result<(), TestCaseError> {
     }
     if let Some(server) = running {
         prop_assert_eq!(observed.attached.as_ref(), Some(&server.id));
-        prop_assert_eq!(server.limits_hash.as_ref(), observed.wanted.as_ref().map(|wanted| &wanted.limits_hash));
+        prop_assert_eq!(
+            server.limits_hash.as_ref(),
+            observed.wanted.as_ref().map(|wanted| &wanted.limits_hash),
+            "the boost is over"
+        );
     }
     if by_panel(&model.fixture) {
         prop_assert!(record.install.done.as_ref().is_none_or(|done| done.reported), "a result that is not reported");

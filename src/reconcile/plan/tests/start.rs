@@ -326,7 +326,7 @@ fn a_start_that_is_never_seen_to_finish_is_over_after_a_while() {
 /// A disk that does not take the crash does not keep the server down either.
 #[test]
 fn a_crash_that_is_not_written_down_is_judged_once() {
-    let crash = |restarted| Crash { container: "c1".into(), at: at(-5), exit_code: 1, oom_killed: false, restarted };
+    let crash = |restarted| Crash { container: "c1".into(), at: at(-5), exit_code: 1, restarted, ..Crash::default() };
     let crashed = ready().container_exited("c1", "p1", 1).seen_running("c1");
     table(&[
         ("now", crashed.clone(), &["RecordCrash c1 Crashed restart"]),
@@ -354,16 +354,21 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
             ready().container_running("c1", "p1").with(|s| s.record.power.started = None).daemon_restarted(),
             &["Attach c1 replay"],
         ),
-        ("another daemon's, unasked", idle().container(foreign.clone()), &["Attach c9"]),
+        ("another daemon's, unasked", idle().container(foreign.clone()), &["AdoptServer c9", "Attach c9 replay"]),
+        (
+            "it is asked to run from then on",
+            idle().container(foreign.clone()).wants_up("a1"),
+            &["Assign a1", "Attach c9 replay"],
+        ),
         (
             "another daemon's, to be stopped",
             idle().container(foreign.clone()).wants_down("d1"),
-            &["Attach c9", "Stop c9 command \"quit\" 600s"],
+            &["Attach c9 replay", "Stop c9 command \"quit\" 600s"],
         ),
         (
             "ended unobserved",
             up().ready_to_start("p1").container_exited("c1", "p1", 1).daemon_restarted(),
-            &["StartJob Image p1 server game:1", "StartJob Permissions p1"],
+            &["TakeStartSlot"],
         ),
         (
             "a stop was under way",

@@ -6,7 +6,9 @@ use super::fixture::{Fixture, at, container, due, script};
 use super::model::Manners;
 use crate::model::manifest::Install;
 use crate::model::time::Span;
-use crate::model::{ContainerState, ContainerStatus, InstallOutcome, ManagedBy, PowerState, Reason, Verb};
+use crate::model::{
+    ContainerState, ContainerStatus, InstallOutcome, ManagedBy, PowerState, Reason, Restart, RestartPolicy, Verb,
+};
 use crate::reconcile::job::JobKind;
 use crate::reconcile::observed::JobState;
 use crate::reconcile::step::StepKind;
@@ -51,6 +53,19 @@ pub fn fixture(tape: &mut Tape) -> Fixture {
     fixture.policy.panel = !tape.one_in(5);
     fixture.policy.fix_permissions = tape.one_in(2);
     fixture.policy.clean_exit_is_crash = tape.one_in(2);
+    let restart = tape.pick(&[
+        None,
+        None,
+        Some(RestartPolicy::Always),
+        Some(RestartPolicy::OnFailure),
+        Some(RestartPolicy::Never),
+    ]);
+    fixture.manifest().spec.restart = restart.map(Restart::new);
+    (fixture.observed.start_slot, fixture.observed.start_queued) =
+        tape.pick(&[(false, false), (true, false), (false, true)]);
+    if let Some(wanted) = &mut fixture.observed.wanted {
+        wanted.start_limits_hash = tape.pick(&[None, Some("boost".into())]);
+    }
     fixture.policy.install_timeout = tape.pick(&[None, Some(Duration::from_secs(100))]);
     wanted(tape, &mut fixture);
     remembered(tape, &mut fixture);

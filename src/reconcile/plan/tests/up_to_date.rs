@@ -1,6 +1,8 @@
 //! What the next start of a running server changes.
 
-use super::fixture::{Fixture, container};
+use super::display::{seconds, table};
+use super::fixture::{Fixture, at, container};
+use crate::model::settings::UnenforcedLimit;
 use crate::model::{ConditionStatus, ConditionType, DigestKey, Fields, Reason};
 use crate::reconcile::plan::{Plan, Verdict};
 
@@ -76,4 +78,44 @@ fn a_server_that_does_not_run_is_neither() {
         let plan = fixture.plan();
         assert!(plan.conditions.iter().all(|verdict| verdict.kind != ConditionType::UpToDate));
     }
+}
+
+/// A server whose start-up has a boost of CPU time began to run so many seconds ago.
+fn boosted(seconds_ago: i64, limits: &str) -> Fixture {
+    let fixture = Fixture::panel_server().installed().wants_up("p1").container_running("c1", "p1");
+    fixture.with(|fixture| {
+        fixture.record.power.started = None;
+        fixture.observed.wanted.as_mut().unwrap().start_limits_hash = Some("boost".into());
+        let server = fixture.observed.server.as_mut().unwrap();
+        (server.started_at, server.limits_hash) = (Some(at(-seconds_ago)), Some(limits.into()));
+    })
+}
+
+#[test]
+fn a_server_has_the_limits_of_its_start_up_until_it_has_finished_or_takes_long() {
+    let update: &[&str] = &["UpdateLimits c1"];
+    table(&[
+        ("at the start", boosted(5, "boost"), &[]),
+        ("finished", boosted(5, "boost").started("c1"), update),
+        ("finished, and updated", boosted(5, "limits").started("c1"), &[]),
+        ("it never finishes", boosted(120, "boost"), update),
+        ("the boost was added while it starts", boosted(5, "limits"), update),
+    ]);
+    assert_eq!(seconds(boosted(5, "boost").plan().requeue), Some(115));
+}
+
+#[test]
+fn limits_that_the_host_does_not_enforce_are_named_while_the_server_runs() {
+    let plan = |unenforced: &[UnenforcedLimit]| {
+        running(None, "game:2", Fields::default())
+            .with(|fixture| fixture.observed.wanted.as_mut().unwrap().unenforced = unenforced.to_vec())
+            .plan()
+    };
+    let with = plan(&[UnenforcedLimit::OomKiller, UnenforcedLimit::Swap]);
+    let condition = verdict(&with, ConditionType::LimitsEnforced);
+    assert_eq!((condition.status, condition.reason), (ConditionStatus::False, Reason::NotSupported));
+    assert!(condition.message.starts_with("this host does not enforce oom_killer: false ("), "{}", condition.message);
+    assert!(condition.message.contains("), swap ("), "{}", condition.message);
+    assert_eq!(verdict(&with, ConditionType::Ready).status, ConditionStatus::True, "it runs as well as it can");
+    assert!(!plan(&[]).conditions.iter().any(|verdict| verdict.kind == ConditionType::LimitsEnforced));
 }

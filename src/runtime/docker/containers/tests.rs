@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::model::PublishedPort;
+use crate::model::{PublishedPort, Ulimit, UlimitName};
 use crate::runtime::{Endpoint, LogDriver, VolumeRole, container_name};
 
 const SERVER: &str = "550e8400-e29b-41d4-a716-446655440000";
@@ -62,7 +62,10 @@ pub(in crate::runtime::docker) fn full() -> ContainerSpec {
             PublishedPort { address: "10.0.0.9".into(), port: 25565 },
             PublishedPort { address: "172.18.0.1".into(), port: 25565 },
         ],
+        shm_mib: Some(256),
+        ulimits: BTreeMap::from([(UlimitName::Nofile, Ulimit { soft: 1024, hard: 4096 })]),
         limits: limits(),
+        start_limits: None,
         fields: Fields::default(),
     }
 }

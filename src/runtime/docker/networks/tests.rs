@@ -12,6 +12,36 @@ fn spec() -> NetworkSpec {
     }
 }
 
+fn of_one_server(address: Option<&str>) -> NetworkSpec {
+    let range = "10.208.0.0/12".parse().unwrap();
+    let purpose = NetworkPurpose::Server { address: address.map(Into::into), mtu: 1400, range };
+    NetworkSpec { name: "alula-1".into(), v4: None, v6: None, purpose, ..spec() }
+}
+
+#[test]
+fn the_network_of_one_server_gets_a_small_range_and_another_one_where_it_is_taken() {
+    let mut attempt = Attempt::new(&of_one_server(None));
+    let within: Ipv4Net = "10.208.0.0/12".parse().unwrap();
+    attempt.choose(within, &[]);
+    let first: Ipv4Net = range(&attempt.spec.v4).parse().unwrap();
+    assert!(within.contains(&first) && range(&attempt.spec.v6).starts_with("fd"));
+    for _ in 0..MAX_CHOICES {
+        assert!(attempt.without(Objection::Overlap, &[IpNet::V4(first)]));
+        assert_ne!(range(&attempt.spec.v4), first.to_string());
+    }
+    assert!(!attempt.without(Objection::Overlap, &[]), "in the end it fails");
+    let body = create_body(&attempt).unwrap();
+    assert_eq!(body["Options"]["com.docker.network.driver.mtu"], "1400");
+    assert_eq!(body["Options"]["com.docker.network.bridge.enable_ip_masquerade"], "true");
+    assert!(body["Options"].get("com.docker.network.host_ipv4").is_none());
+    for (address, option) in
+        [("203.0.113.5", "com.docker.network.host_ipv4"), ("2001:db8::5", "com.docker.network.host_ipv6")]
+    {
+        let body = create_body(&Attempt::new(&of_one_server(Some(address)))).unwrap();
+        assert_eq!(body["Options"][option], address);
+    }
+}
+
 fn attempt() -> Attempt {
     Attempt::new(&spec())
 }

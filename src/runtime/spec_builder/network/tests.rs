@@ -8,6 +8,10 @@ fn node() -> NodeConfig {
     crate::testing::node_config(Path::new("/node"))
 }
 
+fn id() -> ServerId {
+    "550e8400-e29b-41d4-a716-446655440000".parse().unwrap()
+}
+
 fn host(driver: &str) -> HostInfo {
     let network = NetworkInfo { driver: driver.into(), gateway: Some("172.30.0.1".into()) };
     HostInfo { network, ..HostInfo::default() }
@@ -103,7 +107,7 @@ fn a_forced_outgoing_address_requires_an_allocation() {
     ] {
         let mut omissions = Vec::new();
         let allocations = Allocations { force_outgoing_ip: true, ..allocations(ip, port, &[]) };
-        let network = outgoing(&allocations, &mut omissions);
+        let network = of_server(id(), &allocations, &node(), &host("bridge"), &mut omissions);
         assert_eq!(network.as_ref().map(|network| network.name.as_str()), name, "{ip}:{port}");
         assert_eq!(omissions.len(), usize::from(name.is_none()), "{ip}:{port}");
         if let Some(network) = network {
@@ -111,7 +115,8 @@ fn a_forced_outgoing_address_requires_an_allocation() {
             assert!(network.v4.is_none() && !network.ipv6);
         }
     }
-    assert_eq!(outgoing(&allocations("10.1.2.3", 1, &[]), &mut Vec::new()), None, "not asked for");
+    let unforced = allocations("10.1.2.3", 1, &[]);
+    assert_eq!(of_server(id(), &unforced, &node(), &host("bridge"), &mut Vec::new()), None, "not asked for");
 }
 
 #[test]
@@ -132,4 +137,47 @@ fn the_network_of_the_servers() {
     let plain = network(&node);
     assert_eq!(plain.v6, None);
     assert!(matches!(plain.purpose, NetworkPurpose::Servers { reachable: false, .. }));
+}
+
+#[test]
+fn an_isolated_server_has_a_network_of_its_own() {
+    let mut node = node();
+    node.server_networks.isolate = true;
+    let of = |node: &NodeConfig, driver: &str, force_outgoing_ip: bool| {
+        let mut omissions = Vec::new();
+        let allocations = Allocations { force_outgoing_ip, ..allocations("10.1.2.3", 1, &[]) };
+        (of_server(id(), &allocations, node, &host(driver), &mut omissions), omissions.len())
+    };
+    for (forced, expected) in [(false, None), (true, Some("10.1.2.3"))] {
+        let (network, omissions) = of(&node, "bridge", forced);
+        let network = network.unwrap();
+        assert_eq!((network.name.as_str(), omissions), ("alula-550e8400-e29b-41d4-a716-446655440000", 0));
+        let NetworkPurpose::Server { address, .. } = network.purpose else { panic!("{network:?}") };
+        assert_eq!(address.as_deref(), expected);
+    }
+    for driver in ["macvlan", "host", "overlay"] {
+        assert_eq!(of(&node, driver, false), (None, 1), "{driver} has no such network, and says so");
+    }
+    node.docker.network.network_mode = "host".into();
+    assert_eq!(of(&node, "bridge", false), (None, 1));
+}
+
+#[test]
+fn a_container_in_the_network_of_another_one_has_no_names_and_ports() {
+    let published = PublishedPort { address: "10.0.0.1".into(), port: 1 };
+    let spec = |network_mode: &str| ContainerSpec {
+        network_mode: network_mode.into(),
+        hostname: "h".into(),
+        domainname: "d".into(),
+        dns: vec!["1.1.1.1".into()],
+        ports: vec![published.clone()],
+        ..ContainerSpec::default()
+    };
+    let (mut shared, mut omissions) = (spec("container:vpn"), Vec::new());
+    share_network(&mut shared, &mut omissions);
+    let expected = ContainerSpec { network_mode: "container:vpn".into(), ..ContainerSpec::default() };
+    assert_eq!((shared, omissions.len()), (expected, 1));
+    let (mut own, mut omissions) = (spec("pelican_nw"), Vec::new());
+    share_network(&mut own, &mut omissions);
+    assert_eq!((own, omissions.len()), (spec("pelican_nw"), 0));
 }
