@@ -110,6 +110,7 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
 }
 
 async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
+    let started_at = Clock::System.now();
     let Loaded { file, node, notices, sources } = loaded;
     let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
     for notice in notices.into_iter().chain(rotation) {
@@ -133,7 +134,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let (updates, pushes) = ConfigUpdates::new();
     let reload = Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone());
     let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(context.clone()));
+    startup.finish(Api::new(context.clone(), started_at));
     start(&context, &queue);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(

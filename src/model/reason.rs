@@ -244,6 +244,26 @@ impl Reason {
         self.into()
     }
 
+    /// Whether this reason of `Running` needs the attention of a person: users read it on the server's console.
+    pub fn is_for_users(self) -> bool {
+        matches!(
+            self,
+            Reason::Suspended
+                | Reason::InstallFailed
+                | Reason::DiskLimitExceeded
+                | Reason::PanelRejected
+                | Reason::PermissionsFailed
+                | Reason::FoldersInTheWay
+                | Reason::ImagePullBackOff
+                | Reason::InvalidImage
+                | Reason::MountUnresponsive
+                | Reason::ContainerRejected
+                | Reason::RuntimeUnreachable
+                | Reason::Expired
+                | Reason::InternalError
+        )
+    }
+
     /// The reason of the event for an installation with this result.
     pub fn of_install_event(self) -> Self {
         format!("Install{self}").parse().unwrap_or(self)
