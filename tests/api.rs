@@ -4,6 +4,8 @@
 mod boot;
 #[path = "api/crash.rs"]
 mod crash;
+#[path = "api/console.rs"]
+mod console;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]

@@ -130,6 +130,11 @@ impl ApiNode {
         Self { node, panel, router, local }
     }
 
+    /// The API as a TCP client sees it.
+    pub fn tcp(&self) -> axum::Router {
+        self.router.clone()
+    }
+
     /// Sends a request as it is.
     pub async fn send(&self, request: Request<Body>) -> Answer {
         Self::answer(self.router.clone().oneshot(request).await.unwrap()).await
