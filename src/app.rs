@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, activity, containers, listing, manifests};
+use crate::controller::{self, activity, containers, listing, manifests, states};
 use crate::files::Layout;
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -132,6 +132,7 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     wait_for_end().await;
     tracing::info!("daemon ends; containers keep running");
     tasks.shutdown(SHUTDOWN_TIMEOUT).await;
+    states::finish(&context).await;
     listeners::close(&node);
     Ok(())
 }
@@ -145,6 +146,7 @@ fn context(
     panel: Option<Arc<HttpPanel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
+    store.take_over_states();
     Layout::new(node).prepare_node()?;
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
@@ -233,6 +235,7 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
     let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
+    tasks.spawn("states", states::follow(context.clone()));
     tasks.spawn("manifests", manifests::follow(context.clone(), events));
     if let Some(sync) = &context.sync {
         tasks.spawn("activity", activity::send(context.clone()));

@@ -9,6 +9,7 @@ pub mod containers;
 pub mod listing;
 pub mod manifests;
 pub mod queue;
+pub mod states;
 mod unknown_containers;
 
 use std::sync::Arc;

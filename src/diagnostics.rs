@@ -71,7 +71,7 @@ pub struct Known<'a> {
     pub log: Result<Vec<String>, String>,
 }
 
-/// What the engine has told.
+/// What the engine has answered.
 pub struct EngineAnswers {
     info: Result<EngineInfo, String>,
     containers: Result<Vec<Listed>, String>,

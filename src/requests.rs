@@ -178,6 +178,11 @@ pub fn start_id(install: &str) -> String {
     format!("install:{install}")
 }
 
+/// The id of the installation that Wings began in this container.
+pub fn adopted_id(container: &str) -> String {
+    format!("adopted:{container}")
+}
+
 /// Appends a request, and removes those that it supersedes.
 pub fn accept(requests: &mut Requests, record: &Record, new: NewRequest) {
     let NewRequest { id, at, expires_at, timeout, by, verb } = new;

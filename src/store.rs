@@ -23,6 +23,7 @@ mod refresh;
 mod requests;
 mod reserve;
 mod rules;
+pub mod states;
 mod status;
 mod stored;
 mod unknown_folders;
@@ -40,6 +41,7 @@ use disk::{ReadOnly, frees_space};
 use entry::{Entry, Revisions, Writer};
 use load::Access;
 use reserve::Reserve;
+use states::States;
 use stored::Sources;
 pub use unknown_folders::unknown_folders;
 
@@ -165,10 +167,13 @@ pub struct Store {
 }
 
 struct Inner {
+    root: PathBuf,
     servers: PathBuf,
     revisions: Revisions,
     reserve: Reserve,
     entries: RwLock<BTreeMap<ServerId, Arc<Entry>>>,
+    /// The states that Wings has left, until the panel's list is applied.
+    left_states: Mutex<States>,
     on_change: OnceLock<OnChange>,
     hook: Option<Arc<dyn DiskHook>>,
     blocking: Blocking,
@@ -214,10 +219,12 @@ impl Store {
         let entries = load::load_all(&servers, access, &revisions, clock.now())?;
         Ok(Self {
             inner: Arc::new(Inner {
+                root: root.to_owned(),
                 servers,
                 revisions,
                 reserve: Reserve::new(root.join(RESERVE_FILE)),
                 entries: RwLock::new(entries.into_iter().map(|entry| (entry.id, Arc::new(entry))).collect()),
+                left_states: Mutex::default(),
                 on_change: OnceLock::new(),
                 hook,
                 blocking,
@@ -236,6 +243,11 @@ impl Store {
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Store) -> T + Send + 'static) -> T {
         let store = self.clone();
         self.inner.blocking.run(move || work(&store)).await
+    }
+
+    /// Announces every change of a server's spec, requests, record or status, without naming it.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.revisions.subscribe()
     }
 
     /// Queues the reconciliation of a server.
@@ -339,6 +351,7 @@ impl Store {
     }
 
     fn changed(&self, id: ServerId) {
+        self.inner.revisions.notify();
         if let Some(wake) = self.inner.on_change.get() {
             wake(id);
         }

@@ -45,6 +45,10 @@ pub const SLOT_ORDER: Duration = Duration::from_secs(2);
 
 /// Applying the panel's list waits for a list of all containers, which only saves calls of the first passes.
 pub const LIST_FOR_CONTAINERS: Duration = Duration::from_secs(1);
+/// The reset of the panel's flags waits for the first pass over each server: Wings may have left installations, which are taken over.
+pub const RESET_FOR_FIRST_PASSES: Duration = Duration::from_secs(10);
+/// Changes of states are collected for this long before `states.json` is written.
+pub const STATES_COLLECTED: Duration = Duration::from_secs(1);
 /// All containers are listed this often, in case that the stream of events has lost one.
 pub const CONTAINER_RESYNC: Duration = Duration::from_secs(300);
 /// A removal that the engine is still working on is checked after this time, in case that its event is lost.

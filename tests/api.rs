@@ -20,5 +20,7 @@ mod remove;
 mod replay;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/system.rs"]
+mod system;
 #[path = "api/transfer.rs"]
 mod transfer;

@@ -3,6 +3,8 @@
 
 #[path = "cli/configure.rs"]
 mod configure;
+#[path = "cli/diagnostics.rs"]
+mod diagnostics;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/git.rs"]

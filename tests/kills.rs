@@ -22,6 +22,8 @@ mod install;
 mod power;
 #[path = "kills/recovery.rs"]
 mod recovery;
+#[path = "kills/takeover.rs"]
+mod takeover;
 
 use std::path::Path;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::containers;
-use crate::model::NodeConditionType;
+use crate::model::{NodeConditionType, ServerId};
 use crate::panel::PanelError;
 use crate::reconcile::context::Context;
 use crate::sync::PanelSync;
+use crate::wait;
 
 /// Applies the panel's list and resets the panel's flags; returns when both are done and no server is parked.
 pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
@@ -18,18 +19,33 @@ pub async fn follow(context: Arc<Context>, sync: Arc<PanelSync>) {
     };
     let list = sync.fetch_list(failed).await;
     let count = list.ids().count();
-    containers::observe_new(&context, list.ids()).await;
+    let ids: Vec<ServerId> = list.ids().collect();
+    containers::observe_new(&context, ids.iter().copied()).await;
     // The folders of a server that is on disk and not published yet: a user who sees it in the list may write files into them. They
     // are not created earlier, because nothing would remove them if the server could not be written. The first pass finds an error
     // again.
-    let prepare = move |id| match context.node.layout.prepare(id) {
-        Ok(()) => context.servers.prepared(id),
+    let of_new = context.clone();
+    let prepare = move |id| match of_new.node.layout.prepare(id) {
+        Ok(()) => of_new.servers.prepared(id),
         Err(error) => tracing::warn!(server.id = %id, "{error}"),
     };
     let changed = sync.apply_list(list, prepare).await;
     sync.list_applied();
     conditions.met(NodeConditionType::PanelListed);
     tracing::info!(servers = count, changed, "the panel's list is applied");
+    first_passes(&context, ids).await;
     sync.reset().await;
     sync.follow_parked().await;
+}
+
+/// Waits until each of these servers had a pass, for [`wait::RESET_FOR_FIRST_PASSES`] at most.
+async fn first_passes(context: &Context, ids: Vec<ServerId>) {
+    let servers = &context.servers;
+    let passes = async {
+        for id in ids.into_iter().filter(|id| context.store.get(*id).is_some()) {
+            servers.wait(id, wait::RESET_FOR_FIRST_PASSES, || servers.has_converged(id, 1)).await;
+        }
+    };
+    // Without an answer of the engine nothing can be taken over, and the reset is not held up.
+    let _ = tokio::time::timeout(wait::RESET_FOR_FIRST_PASSES, passes).await;
 }

@@ -107,6 +107,10 @@ pub enum Reason {
     /// Fields of the manifest that need another container have changed: a restart applies them.
     RestartRequired,
 
+    // `LimitsEnforced`
+    /// The kernel of this host cannot enforce a limit.
+    NotSupported,
+
     // `Running`
     /// A person has paused the container.
     Paused,
@@ -158,6 +162,8 @@ pub enum Reason {
     NotRestarted,
     /// The server crashed and stays offline, since crash detection is off.
     CrashDetectionDisabled,
+    /// Wings ran the node since: what it left running is taken over, and what was stopped there is no longer asked to run.
+    TakenOver,
     /// A power request expired before it could begin.
     Expired,
     /// The server was never requested to run; of `Installed`: no installation was ever requested.

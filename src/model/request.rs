@@ -81,6 +81,8 @@ pub enum Requester {
     Cli,
     /// A declarative field of the manifest.
     Manifest,
+    /// The takeover from Wings, which ran the server.
+    Takeover,
 }
 
 impl Requester {

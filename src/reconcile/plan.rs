@@ -153,6 +153,7 @@ impl<'a> Planner<'a> {
             None => self.plan_installed(manifest),
         }
         self.compare_fields(manifest);
+        self.compare_limits();
         self.compare_files();
         self.remove_duplicates();
         self.finish();
@@ -187,9 +188,12 @@ impl<'a> Planner<'a> {
         self.set_installed_condition();
         self.release_slot();
         if let Some(installer) = &self.observed.installer {
+            if self.is_left_by_wings(installer) {
+                self.adopt_installer(installer);
+                return;
+            }
             if installer.running() && installer.token.is_none() {
-                let message =
-                    "an installer of another daemon is still running; the server does not start before it has ended";
+                let message = "an installer of another daemon runs beside the server; the server does not start again before it has ended";
                 self.set_unknown(ConditionType::Installed, Reason::ForeignInstaller, message);
             } else {
                 self.remove_installer(installer);
@@ -419,8 +423,13 @@ impl<'a> Planner<'a> {
 
     /// Whether the start-up in this container has finished. That of another daemon's container counts as finished.
     fn started(&self, container: &ContainerStatus) -> bool {
-        container.token.is_none()
-            || self.record.power.started.as_ref() == Some(&container.id)
+        container.token.is_none() || self.start_up_was_seen(container)
+    }
+
+    /// Whether this node has seen the end of the start-up. Until then the container's log is read when its terminal is attached, so
+    /// that the transcript has what was printed before.
+    fn start_up_was_seen(&self, container: &ContainerStatus) -> bool {
+        self.record.power.started.as_ref() == Some(&container.id)
             || self.observed.done_seen.as_ref() == Some(&container.id)
     }
 

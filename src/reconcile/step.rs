@@ -49,6 +49,10 @@ pub enum Step {
     RecordInstall(InstallResult),
     /// Record that the engine or the host has interrupted the install script; it is run again.
     RecordInterrupted { container: String, token: String },
+    /// Accept a start for a server that Wings has started: it is to run, here as there.
+    AdoptServer { container: String },
+    /// Begin the log of an installer that Wings has started, and accept an installation that follows it.
+    AdoptInstaller { container: String, reinstall: bool },
     /// Remove the installer's container, and its script.
     RemoveInstaller { container: String },
     /// Remove the server's container.
@@ -110,6 +114,8 @@ impl StepKind {
                 | StepKind::RecordStarted
                 | StepKind::EndStart
                 | StepKind::RecordCrash
+                | StepKind::AdoptServer
+                | StepKind::AdoptInstaller
                 | StepKind::ClosePower
         )
     }
@@ -132,6 +138,8 @@ impl Step {
             Step::Kill { container, .. }
             | Step::CloseInstallLog { container, .. }
             | Step::RecordInterrupted { container, .. }
+            | Step::AdoptServer { container }
+            | Step::AdoptInstaller { container, .. }
             | Step::RemoveInstaller { container }
             | Step::RemoveServer { container }
             | Step::Attach { container, .. }
@@ -187,6 +195,12 @@ impl fmt::Display for Step {
             }
             Step::RecordInstall(InstallResult { token, outcome, message, .. }) => {
                 write!(f, "record the installation ({token}) as {outcome}: {message}")
+            }
+            Step::AdoptServer { container } => {
+                write!(f, "record that the server is to run: Wings has started container {container:.12}")
+            }
+            Step::AdoptInstaller { container, .. } => {
+                write!(f, "take over the installation that Wings has begun in container {container:.12}")
             }
             Step::RemoveInstaller { container } => write!(f, "remove the install container {container:.12}"),
             Step::RemoveServer { container } => write!(f, "remove the server's container {container:.12}"),

@@ -1,18 +1,34 @@
 //! One server in memory: its latest snapshot, its status, and the lock that its writers take.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use tokio::sync::watch;
 
 use super::{Snapshot, Sources, StoreError, lock, write};
 use crate::model::{Requests, ServerId, Status, Verb};
 
 /// Gives out revisions, each one once: a revision of a removed server never equals one of a later server of the same name.
 #[derive(Clone, Default)]
-pub(super) struct Revisions(Arc<AtomicU64>);
+pub(super) struct Revisions(watch::Sender<u64>);
 
 impl Revisions {
     fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
+        let mut revision = 0;
+        self.0.send_modify(|last| {
+            *last += 1;
+            revision = *last;
+        });
+        revision
+    }
+
+    /// Announces a change without a revision.
+    pub(super) fn notify(&self) {
+        self.0.send_modify(|_| ());
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
     }
 }
 

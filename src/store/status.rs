@@ -31,6 +31,8 @@ impl Store {
             self.publish_changes(id, &current, &status);
         }
         *current = Arc::new(status);
+        drop(current);
+        self.inner.revisions.notify();
         true
     }
 

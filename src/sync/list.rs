@@ -104,7 +104,11 @@ impl PanelSync {
                 }
             };
             match self.store.get(id) {
-                None => new.push(fetched.new_server(id)),
+                None => {
+                    let mut server = fetched.new_server(id);
+                    server.requests.extend(self.store.start_left_by_wings(id));
+                    new.push(server);
+                }
                 Some(snapshot) => count(id, self.apply_listed(&snapshot, &fetched)),
             }
         }
@@ -114,7 +118,10 @@ impl PanelSync {
         let created = self.store.create_all(new, prepare);
         created.into_iter().for_each(|(id, created)| count(id, created.map(|_| true)));
         match incomplete {
-            None => self.park(&ids, asked_at).into_iter().for_each(|(id, parked)| count(id, parked)),
+            None => {
+                self.store.forget_left_states();
+                self.park(&ids, asked_at).into_iter().for_each(|(id, parked)| count(id, parked));
+            }
             Some(reason) => {
                 tracing::warn!(
                     "the panel's list may lack servers: {reason}; no server is parked because it is not in it"

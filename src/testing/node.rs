@@ -207,6 +207,7 @@ impl TestNodeBuilder {
         let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
         let store =
             Store::open(&node.directories.root, blocking, clock, Some(self.disk.clone())).expect("the state folder");
+        store.take_over_states();
         let identity = identity::settle(&node.directories.root).expect("the node's identity").identity;
         let host = Host::new(node.clone(), tasks.clone(), blocking, KernelLimits::default()).with_identity(identity);
         let host = (self.host)(host);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alula::api::Endpoint;
 use alula::config::NodeConfig;
-use alula::controller::{listing, manifests};
+use alula::controller::{listing, manifests, states};
 use alula::model::{ServerId, Timestamp};
 use alula::store::watch::WatchEvent;
 use alula::testing::fake::FakeEngine;
@@ -82,6 +82,7 @@ impl Machine {
         let (edits, events) = mpsc::channel(64);
         let (context, watch) = (node.context.clone(), edits.clone());
         context.tasks.spawn("manifests", manifests::follow(context.clone(), events));
+        context.tasks.spawn("states", states::follow(context.clone()));
         context.tasks.spawn("rescans", async move {
             loop {
                 tokio::time::sleep(RESCAN).await;

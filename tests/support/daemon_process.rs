@@ -93,6 +93,11 @@ pub async fn until<T>(what: &str, mut find: impl AsyncFnMut() -> Option<T>) -> T
     }
 }
 
+/// Waits until a path exists.
+pub async fn wait_path(path: &Path) {
+    until(&format!("{}", path.display()), async || path.exists().then_some(())).await;
+}
+
 /// A port without a listener.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
@@ -166,6 +171,17 @@ impl Node {
         })
     }
 
+    /// A text of the configuration, by its JSON pointer.
+    pub fn setting(&self, pointer: &str) -> String {
+        let config: Value = serde_json::from_slice(&std::fs::read(self.config_path()).expect("a file")).expect("JSON");
+        config.pointer(pointer).and_then(Value::as_str).expect("a text").to_owned()
+    }
+
+    /// The name of the servers' network.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
     fn config_path(&self) -> PathBuf {
         self.folder.path().join("config.yml")
     }
@@ -223,6 +239,15 @@ impl Node {
         );
         daemon.kill().expect("a child");
         daemon.wait().expect("a child");
+    }
+
+    /// Ends the daemon with SIGTERM, as systemd does, and waits for its end.
+    pub fn terminate(&mut self) {
+        let mut daemon = self.daemon.take().expect("a daemon that runs");
+        let pid = i32::try_from(daemon.id()).ok().and_then(rustix::process::Pid::from_raw).expect("its process id");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+        let ended = daemon.wait().expect("a child");
+        assert!(ended.success(), "the daemon ended with {ended:?}:\n{}", self.latest_output());
     }
 
     /// Kills the daemon with SIGKILL, and starts another one.
@@ -358,8 +383,7 @@ impl Node {
 
     /// Waits until a file of the server exists.
     pub async fn wait_file(&self, id: &str, name: &str) {
-        let path = self.data(id).join(name);
-        until(&format!("{}", path.display()), async || path.exists().then_some(())).await;
+        wait_path(&self.data(id).join(name)).await;
     }
 
     /// The log of the last installation.

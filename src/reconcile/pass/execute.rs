@@ -1,5 +1,6 @@
 //! Executing steps. Each does what its name says and nothing else; the planner has decided that it is due.
 
+mod adopt;
 mod crash;
 mod install;
 mod ports;
@@ -37,6 +38,8 @@ impl Context {
             }
             Step::RecordInstall(result) => self.record_install(id, result.clone()).await?,
             Step::RecordInterrupted { container, token } => self.record_interrupted(id, container, token).await?,
+            Step::AdoptServer { container } => self.adopt_server(id, container).await?,
+            Step::AdoptInstaller { container, reinstall } => self.adopt_installer(id, container, *reinstall).await?,
             Step::RemoveInstaller { container } => return self.remove_installer(id, container).await,
             Step::RemoveServer { container } => return self.remove_server(id, container).await,
             Step::CreateServer { token } => self.create_server(id, token).await?,

@@ -5,10 +5,11 @@ use crate::config::NodeConfig;
 use crate::egg_files::EggFiles;
 use crate::files::{Layout, directory_id};
 use crate::model::record::AppliedLimits;
-use crate::model::{ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
+use crate::model::settings::UnenforcedLimit;
+use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::{CrashTime, Lifetime, Observed, WantedContainer};
-use crate::requests::{Asked, InstallRequest};
+use crate::requests::{self, Asked, InstallRequest};
 use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Limits, Runtime, RuntimeError, spec_builder};
 use crate::store::Snapshot;
 
@@ -95,7 +96,7 @@ pub(super) async fn containers(
         _ => None,
     };
     let server = server.ok().flatten().map(|server| with_limits(server, snapshot));
-    let installer = installer.ok().flatten();
+    let installer = installer.ok().flatten().map(|installer| with_adoption(installer, snapshot));
     // An installation that is no longer requested holds no slot: its installer is removed.
     let install = snapshot.and_then(|snapshot| asked(snapshot, now.time)).and_then(Asked::install);
     let resumed = |install: InstallRequest<'_>| {
@@ -141,19 +142,24 @@ async fn wanted(
     if !running && !may_start(snapshot, now) {
         return Ok(None);
     }
-    let Some(built) = built(runtime, node, snapshot) else { return Ok(None) };
+    let (Some(manifest), Some(built)) = (&snapshot.manifest, built(runtime, node, snapshot)) else { return Ok(None) };
+    let unenforced = spec_builder::unenforced(&manifest.spec.settings.build, &runtime.host());
     if running {
         // Its limits and its fields depend on no path.
-        return Ok(Some(wanted_container(None, built.spec)));
+        return Ok(Some(wanted_container(None, built.spec, unenforced)));
     }
     let spec = runtime.resolve(snapshot.id, built).await?.spec;
-    Ok(Some(wanted_container(Some(spec.hash()), spec)))
+    Ok(Some(wanted_container(Some(spec.hash()), spec, unenforced)))
 }
 
-fn wanted_container(spec_hash: Option<String>, spec: ContainerSpec) -> WantedContainer {
+fn wanted_container(
+    spec_hash: Option<String>,
+    spec: ContainerSpec,
+    unenforced: Vec<UnenforcedLimit>,
+) -> WantedContainer {
     let start_limits_hash = spec.start_limits.as_ref().map(Limits::hash);
     let limits_hash = spec.limits.hash();
-    WantedContainer { spec_hash, limits_hash, start_limits_hash, image: spec.image, fields: spec.fields }
+    WantedContainer { spec_hash, limits_hash, start_limits_hash, image: spec.image, fields: spec.fields, unenforced }
 }
 
 /// The spec of the server's container.
@@ -181,6 +187,17 @@ fn with_limits(mut server: ContainerStatus, snapshot: Option<&Snapshot>) -> Cont
         server.limits_hash.clone_from(&applied.hash);
     }
     server
+}
+
+/// An installer of Wings has no label. The request that adopted it names its container. One that did not run is none to follow.
+fn with_adoption(mut installer: ContainerStatus, snapshot: Option<&Snapshot>) -> ContainerStatus {
+    let ran = installer.running() || matches!(installer.state, ContainerState::Exited { .. });
+    let adopted = requests::adopted_id(&installer.id);
+    let is_adopted = |snapshot: &Snapshot| snapshot.requests.accepted.iter().any(|request| request.id == adopted);
+    if installer.token.is_none() && ran && snapshot.is_some_and(is_adopted) {
+        installer.token = Some(adopted);
+    }
+    installer
 }
 
 /// The requests that a plan may carry out: none of a server that is parked or being deleted.

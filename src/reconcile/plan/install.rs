@@ -17,7 +17,7 @@ use crate::model::{
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
-use crate::requests::{InstallRequest, start_id};
+use crate::requests::{InstallRequest, adopted_id, start_id};
 
 /// Attempts to make an image available before the installation counts as failed.
 const IMAGE_ATTEMPTS: u32 = 3;
@@ -62,6 +62,36 @@ impl<'a> Planner<'a> {
 
     fn waiting(&mut self, reason: Reason, message: impl Into<String>) {
         self.set_false(ConditionType::Installed, reason, message);
+    }
+
+    /// Whether Wings has left this installer behind, and its result is still of interest. A server that was started since runs with
+    /// what the script has made of it.
+    pub(super) fn is_left_by_wings(&self, installer: &ContainerStatus) -> bool {
+        if installer.token.is_some() {
+            return false;
+        }
+        let server = self.observed.server.as_ref();
+        let started = server.and_then(|server| server.started_at);
+        match installer.state {
+            ContainerState::Running => !server.is_some_and(ContainerStatus::running),
+            ContainerState::Exited { .. } => {
+                let began = installer.started_at;
+                !server.is_some_and(ContainerStatus::running)
+                    && started.is_none_or(|started| began.is_some_and(|began| started < began))
+            }
+            // The script never ran. Of a server that ran before it is not known whether it is still wanted.
+            ContainerState::Created | ContainerState::StartFailed => started.is_none(),
+        }
+    }
+
+    /// Makes the installation that Wings has begun one of this node: it is followed, its log kept and its result reported.
+    pub(super) fn adopt_installer(&mut self, installer: &ContainerStatus) {
+        self.plan.state = self.state_as_observed();
+        self.set_offline(Reason::Installing, "an installation that Wings has begun is taken over");
+        self.waiting(Reason::Pending, "an installation that Wings has begun is taken over");
+        // Wings does not say which it is.
+        let reinstall = self.observed.server.as_ref().is_some_and(|server| server.started_at.is_some());
+        self.try_step(Step::AdoptInstaller { container: installer.id.clone(), reinstall });
     }
 
     pub(super) fn remove_installer(&mut self, installer: &ContainerStatus) {
@@ -325,7 +355,14 @@ impl<'a> Planner<'a> {
                     && (self.killed_it(installer)
                         || (!self.saw_it(installer) && limit.is_some_and(|limit| ran >= limit)));
                 if killed && !timed_out && !self.saw_it(installer) {
-                    self.run_script_again(install, installer);
+                    if install.id == adopted_id(&installer.id) && install.reinstall {
+                        // The server was in use before, and perhaps since: a person decides.
+                        let message =
+                            "the reinstallation that Wings had begun was interrupted; install the server again";
+                        self.fail(install, Reason::Interrupted, message);
+                    } else {
+                        self.run_script_again(install, installer);
+                    }
                 } else {
                     self.harvest(install, installer, code, timed_out.then(|| limit.unwrap_or(ran)));
                 }

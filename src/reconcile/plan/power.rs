@@ -96,9 +96,15 @@ impl Planner<'_> {
     }
 
     fn plan_running(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
-        if let Some(start) = request.filter(|request| self.record.serving(server) != Some(&request.id)) {
+        match request {
             // It runs already, for an earlier request or another daemon: from now on it runs for this one.
-            self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
+            Some(start) if self.record.serving(server) != Some(&start.id) => {
+                self.try_step(Step::Assign { container: server.id.clone(), power: start.id.clone() });
+            }
+            None if server.token.is_none() && self.observed.stopping().is_none() => {
+                self.try_step(Step::AdoptServer { container: server.id.clone() });
+            }
+            _ => {}
         }
         let started = self.started(server);
         let (reason, message) = if started {
@@ -144,7 +150,7 @@ impl Planner<'_> {
     /// Attaches a running server's terminal where it is not attached.
     pub(super) fn attach(&mut self, server: &ContainerStatus) {
         if self.observed.attached.as_ref() != Some(&server.id) {
-            let replay = !self.started(server);
+            let replay = !self.start_up_was_seen(server);
             self.try_step(Step::Attach { container: server.id.clone(), replay });
         }
     }

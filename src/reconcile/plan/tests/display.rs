@@ -16,6 +16,9 @@ pub fn step_text(step: &Step) -> String {
             let code = exit_code.map_or(String::new(), |code| format!(" {code}"));
             format!("RecordInstall {token} {outcome:?} {reason}{code}")
         }
+        Step::AdoptInstaller { container, reinstall } => {
+            format!("AdoptInstaller {container}{}", if *reinstall { " again" } else { "" })
+        }
         Step::Attach { container, replay } => format!("Attach {container}{}", if *replay { " replay" } else { "" }),
         Step::Stop { container, method, grace } => {
             let method = match method {

@@ -564,11 +564,10 @@ fn the_start_that_follows_waits_for_the_first_attempt_to_report() {
 }
 
 #[test]
-fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
+fn an_installer_beside_a_running_server_keeps_it_from_starting_again() {
     let foreign = ContainerStatus { state: ContainerState::Running, ..container("n9", None) };
     let fixture = || Fixture::panel_server().installed().installer(foreign.clone());
     table(&[
-        ("no start", fixture().wants_up("p1"), &[]),
         (
             "a stop is carried out",
             fixture().container_running("c1", "p0").wants_down("d1"),
@@ -579,17 +578,70 @@ fn an_installer_of_another_daemon_keeps_the_server_from_starting() {
             fixture().container_running("c1", "p0").wants_restart("p1").ready_to_start("p1"),
             &["Stop c1 command \"quit\" 600s"],
         ),
-        ("a request with a deadline expires", fixture().wants_up("p1").until(0), &["ClosePower p1 Expired"]),
+    ]);
+    let beside = fixture().container_running("c1", "p0");
+    assert_eq!(reason(&beside.plan(), ConditionType::Installed), Some(Reason::ForeignInstaller));
+}
+
+#[test]
+fn an_installation_that_wings_has_begun_is_taken_over() {
+    let server = |started| {
+        let fixture = Fixture::panel_server().container_exited("c1", "p0", 0);
+        fixture.with(|fixture| fixture.observed.server.as_mut().unwrap().started_at = started)
+    };
+    let left = |state| ContainerStatus {
+        state,
+        started_at: Some(at(-60)),
+        finished_at: Some(at(-1)),
+        ..container("n9", None)
+    };
+    let ended = ContainerState::Exited { code: 0, oom_killed: false };
+    let runs = || left(ContainerState::Running);
+    let created = || ContainerStatus { started_at: None, finished_at: None, ..left(ContainerState::Created) };
+    table(&[
+        ("it runs", Fixture::panel_server().installer(runs()), &["AdoptInstaller n9"]),
+        ("it has ended", Fixture::panel_server().installer(left(ended.clone())), &["AdoptInstaller n9"]),
+        ("it never ran", Fixture::panel_server().installer(created()), &["AdoptInstaller n9"]),
+        ("no start before its end", Fixture::panel_server().installer(runs()).wants_up("p1"), &["AdoptInstaller n9"]),
+        ("a reinstallation", server(Some(at(-90))).installer(runs()), &["AdoptInstaller n9 again"]),
+        ("the same at its end", server(Some(at(-90))).installer(left(ended.clone())), &["AdoptInstaller n9 again"]),
+        ("the server was started since", server(Some(at(-30))).installer(left(ended.clone())), &["RemoveInstaller n9"]),
+        ("it may be old", server(Some(at(-30))).installer(created()), &["RemoveInstaller n9"]),
         (
-            "over",
-            fixture().installer(ContainerStatus {
-                state: ContainerState::Exited { code: 0, oom_killed: false },
-                ..foreign.clone()
-            }),
-            &["RemoveInstaller n9"],
+            "a pause after a failure",
+            Fixture::panel_server().installer(runs()).wants_up("p1").step_unanswered(
+                StepKind::AdoptInstaller,
+                "n9",
+                1,
+                3,
+            ),
+            &[],
         ),
     ]);
-    assert_eq!(reason(&fixture().plan(), ConditionType::Installed), Some(Reason::ForeignInstaller));
+}
+
+#[test]
+fn an_adopted_installer_is_followed_as_one_of_this_node() {
+    let adopted = |reinstall, state| {
+        let fixture = Fixture::panel_server().asks("adopted:n9", Verb::Install { reinstall, then_start: false }, -1);
+        fixture.slot().installer(ContainerStatus {
+            state,
+            started_at: Some(at(-60)),
+            finished_at: Some(at(-1)),
+            ..container("n9", Some("adopted:n9"))
+        })
+    };
+    let ended = |code| ContainerState::Exited { code, oom_killed: false };
+    table(&[
+        ("it runs", adopted(false, ContainerState::Running), &["StartJob InstallLog n9"]),
+        (
+            "it has ended",
+            adopted(false, ended(1)),
+            &["CloseInstallLog n9", "RecordInstall adopted:n9 Succeeded Completed 1"],
+        ),
+        ("the host went down", adopted(false, ended(137)), &["RecordInterrupted n9"]),
+        ("the same in a reinstallation", adopted(true, ended(137)), &["RecordInstall adopted:n9 Failed Interrupted"]),
+    ]);
 }
 
 #[test]

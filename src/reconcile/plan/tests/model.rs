@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::fixture::{Fixture, container, instant, script, time};
 use crate::model::record::{InstallResult, Serving};
-use crate::model::{ContainerState, ContainerStatus, Record, Role, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, Record, Requester, Role, Timestamp, Verb};
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Failure, Job, JobState, StopProgress, Usage, WantedContainer};
 use crate::reconcile::plan::{Plan, report_subject};
 use crate::reconcile::step::{Step, StepKind, StopMethod};
-use crate::requests;
+use crate::requests::{self, NewRequest};
 
 /// A failed job or step is due again after this.
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -92,6 +92,13 @@ impl Model {
         true
     }
 
+    /// Accepts a request of the takeover.
+    fn accept(&mut self, id: &str, verb: Verb) {
+        let (at, id) = (self.fixture.now, id.to_owned());
+        let new = NewRequest { id, at, expires_at: None, timeout: None, by: Requester::Takeover, verb };
+        requests::accept(&mut self.fixture.requests, &self.fixture.record, new);
+    }
+
     fn record(&mut self) -> &mut Record {
         &mut self.fixture.record
     }
@@ -123,6 +130,14 @@ impl Model {
             Step::RemoveInstaller { .. } => {
                 (observed.installer, observed.script_ready) = (None, None);
                 observed.jobs.retain(|job| job.kind != JobKind::InstallLog);
+            }
+            Step::AdoptServer { container } => self.accept(&format!("adopted:{container}"), Verb::Start),
+            Step::AdoptInstaller { container, reinstall } => {
+                let adopted = requests::adopted_id(&container);
+                let installer = observed.installer.as_mut().filter(|found| found.id == container).expect("it is there");
+                let ran = !matches!(installer.state, ContainerState::Created | ContainerState::StartFailed);
+                installer.token = ran.then(|| adopted.clone());
+                self.accept(&adopted, Verb::Install { reinstall, then_start: false });
             }
             Step::RemoveServer { .. } => observed.server = None,
             Step::CreateServer { token } => {

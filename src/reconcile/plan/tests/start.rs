@@ -354,11 +354,16 @@ fn a_daemon_that_comes_back_adopts_what_runs() {
             ready().container_running("c1", "p1").with(|s| s.record.power.started = None).daemon_restarted(),
             &["Attach c1 replay"],
         ),
-        ("another daemon's, unasked", idle().container(foreign.clone()), &["Attach c9"]),
+        ("another daemon's, unasked", idle().container(foreign.clone()), &["AdoptServer c9", "Attach c9 replay"]),
+        (
+            "it is asked to run from then on",
+            idle().container(foreign.clone()).wants_up("a1"),
+            &["Assign a1", "Attach c9 replay"],
+        ),
         (
             "another daemon's, to be stopped",
             idle().container(foreign.clone()).wants_down("d1"),
-            &["Attach c9", "Stop c9 command \"quit\" 600s"],
+            &["Attach c9 replay", "Stop c9 command \"quit\" 600s"],
         ),
         (
             "ended unobserved",
