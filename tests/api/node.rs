@@ -126,6 +126,7 @@ impl ApiNode {
         });
         let node = node.build();
         node.start(4);
+        node.context.tasks.spawn("activity", alula::controller::activity::send(node.context.clone()));
         let (router, local) = (node.router(Endpoint::Tcp), node.router(Endpoint::Local));
         Self { node, panel, router, local }
     }
