@@ -90,7 +90,7 @@ fn every_server_of_which_something_was_found_is_shown_with_what_becomes_of_it() 
 }
 
 #[test]
-fn what_prevents_the_takeover_is_told_from_what_does_not() {
+fn what_prevents_the_takeover_is_a_problem_and_the_rest_needs_attention() {
     let root = tempfile::tempdir().unwrap();
     let attention = |system: &str, survey: Survey| {
         let report = report(&loaded(&root, system), survey);

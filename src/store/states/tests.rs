@@ -84,7 +84,7 @@ fn a_missing_file_has_no_states_and_a_folder_in_its_place_is_a_problem() {
 }
 
 #[test]
-fn a_file_that_this_daemon_wrote_is_told_from_one_of_wings() {
+fn a_file_of_this_daemon_is_distinguished_from_one_of_wings() {
     let root = tempfile::tempdir().unwrap();
     let states = of(&[(1, PowerState::Running)]);
     leave(&root, &states);
