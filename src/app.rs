@@ -42,12 +42,14 @@ use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
 use crate::store::watch::ServersWatch;
 use crate::store::watch::files as files_watch;
+use crate::store::wings;
 use crate::store::{Blocking, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 use crate::telemetry;
 
 pub use check::check;
+use listeners::AutomaticTls;
 use reload::Reload;
 
 /// Running tasks get this long at the end. The next run continues the work of those that do not finish.
@@ -66,6 +68,7 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the asynchronous runtime")?;
+    refuse_wings(&loaded.node)?;
     // Before the first access to the state folder, and until the process ends.
     let _lock = runtime.block_on(lock(&loaded.node))?;
     let Loaded { file, node, notices, sources } = loaded;
@@ -74,10 +77,20 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
         let _inside = runtime.enter();
         telemetry::start(&node, options.debug).context("cannot start logging")?
     };
-    let result = runtime.block_on(serve(Loaded { file, node, notices, sources }, options.ignore_certificate_errors));
+    let result = runtime.block_on(serve(Loaded { file, node, notices, sources }, options));
     // Blocking calls, such as a disk scan, do not delay the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// Two daemons would start and stop the same containers.
+fn refuse_wings(node: &NodeConfig) -> anyhow::Result<()> {
+    match wings::wings_on(node) {
+        Some(wings) => anyhow::bail!(
+            "{wings} runs on this node; stop it first (`systemctl disable --now wings`), then start alula: the servers run on meanwhile"
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Locks the state folder, so that no other daemon uses it.
@@ -96,7 +109,7 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     }
 }
 
-async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let Loaded { file, node, notices, sources } = loaded;
     let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
     for notice in notices.into_iter().chain(rotation) {
@@ -106,7 +119,7 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
         tracing::warn!("{error}");
     }
     let conditions = NodeConditions::new(Clock::System);
-    let listeners = listeners::open(&node, &conditions)
+    let listeners = listeners::open(&node, AutomaticTls::of(options), &conditions)
         .await
         .map_err(|problem| anyhow::anyhow!("{}: {problem}", node.source.display()))?;
     let tasks = Tasks::new();
@@ -115,7 +128,7 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
-    let panel = panel(&node, ignore_certificate_errors)?;
+    let panel = panel(&node, options.ignore_certificate_errors)?;
     let (sources, followed) = watch::channel(sources);
     let (updates, pushes) = ConfigUpdates::new();
     let reload = Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone());

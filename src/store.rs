@@ -28,6 +28,7 @@ mod status;
 mod stored;
 mod unknown_folders;
 pub mod watch;
+pub mod wings;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -340,6 +341,8 @@ impl Store {
     /// The server is gone from the disk.
     fn drop_entry(&self, id: ServerId, mut writer: MutexGuard<'_, Writer>) {
         writer.gone = true;
+        // What Wings left of a server does not concern a later one of the same name.
+        lock(&self.inner.left_states).remove(&id);
         write(&self.inner.entries).remove(&id);
         self.inner.events.remove(id);
         drop(writer);

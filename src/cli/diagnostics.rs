@@ -72,7 +72,8 @@ async fn without_daemon(config: Result<NodeConfig, String>, contents: Contents) 
         Err(why) => EngineAnswers::none(&why),
     };
     let node = config.as_ref().map_err(Clone::clone);
-    let known = Known { now: Clock::System.now(), node, engine, conditions: None, servers: Vec::new(), log };
+    let known =
+        Known { now: Clock::System.now(), node, engine, conditions: None, not_applied: None, servers: Vec::new(), log };
     Report::new(&known, contents)
 }
 

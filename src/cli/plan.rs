@@ -76,7 +76,10 @@ pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<()
 }
 
 /// The engine, to make plans while no daemon runs.
-fn engine(config: &Arc<NodeConfig>) -> Result<DockerRuntime, CliError> {
+///
+/// # Errors
+/// `DOCKER_HOST` is not an address.
+pub fn engine(config: &Arc<NodeConfig>) -> Result<DockerRuntime, CliError> {
     let host = Host::new(config.clone(), Tasks::new(), Blocking::Inline, host::kernel_limits());
     // As the daemon: without an identity, containers are compared by their image.
     let identity = identity::read(&config.directories.root).map(|found| found.identity).unwrap_or_default();

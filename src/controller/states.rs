@@ -1,4 +1,4 @@
-//! Keeps `states.json` as the servers are, for the way back to Wings (ADR 27).
+//! Keeps `states.json` as the servers are, for the way back to Wings (ADR 34).
 
 use std::sync::Arc;
 

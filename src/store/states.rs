@@ -1,7 +1,7 @@
 //! `states.json`: the state of each server, in the format of Wings, which starts those that are running or starting after a reboot.
 //!
 //! Wings leaves the file behind, and a server that is new to this daemon starts if it ran there. This daemon keeps the file up to date
-//! for the way back (ADR 27). A copy of what it wrote last tells whether Wings has run since.
+//! for the way back (ADR 34). A copy of what it wrote last tells whether Wings has run since.
 //!
 //! Source: lifecycle, "Boot sequence"; quirks, "What survives a restart of the daemon".
 

@@ -343,3 +343,95 @@ async fn an_installation_that_ended_after_wings_is_reported() {
     })
     .await;
 }
+
+/// Every file below a folder, with what tells whether it was changed.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let (path, metadata) = (entry.path(), entry.metadata().expect("its metadata"));
+        let changed = (metadata.ctime(), metadata.ctime_nsec(), metadata.len(), metadata.mode());
+        found.push(format!("{} {changed:?} {:?}", path.display(), metadata.is_file().then(|| fs::read(&path).ok())));
+        if metadata.is_dir() {
+            found.extend(tree(&path));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_what_is_taken_over_and_changes_nothing() {
+    after_wings(async |node| {
+        let game = server_of_wings(node).await;
+        let rebooted = node.define("true");
+        create_server(node, &rebooted).await;
+        fs::write(states_file(node), json!({&game: "running", &rebooted: "running"}).to_string()).unwrap();
+        let run = |engine: &str, format: &str| {
+            let output = std::process::Command::new(env!("CARGO_BIN_EXE_alula"))
+                .args(["adopt", "--dry-run", "--output", format, "--config"])
+                .arg(node.folder.path().join("config.yml"))
+                .env("NO_PROXY", "*")
+                .env("DOCKER_HOST", engine)
+                .output()
+                .expect("the program");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).expect("text")
+        };
+        // Its own files are written while it runs.
+        let state =
+            |node: &Node| [tree(&node.folder.path().join("root")), tree(Path::new(&node.setting("/system/data")))];
+        let (before, container) = (state(node), node.container(&game).await);
+        let engine = format!("unix://{}", crate::ENGINE);
+        let report: Value = serde_json::from_str(&run(&engine, "json")).expect("JSON");
+        let server = |report: &Value, id: &str| {
+            let servers = report["servers"].as_array().expect("a list").iter();
+            servers.clone().find(|server| server["uuid"] == id).cloned().expect("the server")
+        };
+        let found = server(&report, &game);
+        assert_eq!(
+            (&found["state"], &found["wanted"], &found["listed"]),
+            (&json!("running"), &json!("running"), &json!(true))
+        );
+        assert_eq!(found["container"].as_str(), container.as_ref().map(|(id, _)| id.as_str()));
+        assert_eq!(
+            (found["image"].as_str(), found["name"].as_str()),
+            (Some(node.image.as_str()), Some(format!("server {game}").as_str()))
+        );
+        assert_eq!(server(&report, &rebooted)["wanted"], "running");
+        assert!(run(&engine, "table").contains("Nothing was changed"));
+        // Without the engine and the panel the rest is shown.
+        node.panel.pause();
+        let report: Value = serde_json::from_str(&run("unix:///nonexistent/docker.sock", "json")).expect("JSON");
+        assert_eq!((&report["engine"], &report["panelServers"]), (&Value::Null, &Value::Null));
+        assert_eq!(server(&report, &rebooted)["wanted"], "running");
+        assert_eq!(report["attention"].as_array().map(Vec::len), Some(3), "{report}");
+        assert_eq!(state(node), before);
+        assert_eq!(node.container(&game).await, container);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn alula_does_not_start_while_wings_runs_on_the_node() {
+    after_wings(async |node| {
+        let database = node.folder.path().join("root/wings.db");
+        fs::write(&database, "").unwrap();
+        let program = node.folder.path().join("wings");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let open = fs::File::open(&database).unwrap();
+        let mut wings = std::process::Command::new(&program).arg("600").stdin(open).spawn().expect("a process");
+        node.spawn();
+        let ended = node.ended().await;
+        let output = node.latest_output();
+        wings.kill().unwrap();
+        wings.wait().unwrap();
+        assert!(!ended.success());
+        assert!(
+            output.contains(&format!("Wings (pid {}", wings.id())) && output.contains("systemctl disable"),
+            "{output}"
+        );
+        assert!(!node.folder.path().join("root/.lock").exists(), "nothing was touched");
+        node.boot().await;
+    })
+    .await;
+}

@@ -213,6 +213,12 @@ impl Node {
         self.daemon = Some(command.spawn().expect("the daemon's program"));
     }
 
+    /// Waits until the daemon ends by itself.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let mut daemon = self.daemon.take().expect("a daemon that runs");
+        until("the daemon's end", async || daemon.try_wait().expect("a child")).await
+    }
+
     /// Waits until the API answers.
     pub async fn answers(&mut self) {
         let begun = Instant::now();

@@ -28,6 +28,12 @@ pub(super) fn of_server(build: &Build, node: &NodeConfig, host: &HostInfo) -> Li
     }
 }
 
+/// The limits until the start-up has finished, where its boost is more than the limit of CPU time.
+pub(super) fn of_start(limits: &Limits, resources: &Resources) -> Option<Limits> {
+    let boost = resources.cpu_start_boost?.saturating_mul(CPU_PERIOD / 100);
+    limits.cpu.filter(|cpu| *cpu < boost).map(|_| Limits { cpu: Some(boost), ..limits.clone() })
+}
+
 /// What the kernel of this host does not enforce of a server's limits.
 pub fn unenforced(build: &Build, host: &HostInfo) -> Vec<UnenforcedLimit> {
     let (limited, default) = (build.memory_limit > 0, Build::default());
@@ -37,12 +43,6 @@ pub fn unenforced(build: &Build, host: &HostInfo) -> Vec<UnenforcedLimit> {
         (UnenforcedLimit::IoWeight, ![0, default.io_weight].contains(&build.io_weight) && !host.kernel.block_io_weight),
     ];
     asked.into_iter().filter(|(_, missing)| *missing).map(|(limit, _)| limit).collect()
-}
-
-/// The limits until the start-up has finished, where its boost is more than the limit of CPU time.
-pub(super) fn of_start(limits: &Limits, resources: &Resources) -> Option<Limits> {
-    let boost = resources.cpu_start_boost?.saturating_mul(CPU_PERIOD / 100);
-    limits.cpu.filter(|cpu| *cpu < boost).map(|_| Limits { cpu: Some(boost), ..limits.clone() })
 }
 
 /// The limits of an installer: the larger ones of the server and of the node's minimum for installers.
@@ -128,6 +128,22 @@ mod tests {
     }
 
     #[test]
+    fn a_boost_replaces_a_lower_limit_until_the_start_up_has_finished() {
+        for (limit, boost, expected) in [
+            (50, Some(400), Some(400_000)),
+            (50, None, None),
+            (0, Some(400), None),
+            (400, Some(400), None),
+            (500, Some(400), None),
+        ] {
+            let limits = server(|build| build.cpu_limit = limit);
+            let start = of_start(&limits, &Resources { cpu_start_boost: boost, ..Resources::default() });
+            assert_eq!(start.as_ref().map(|start| start.cpu.unwrap()), expected, "{limit} {boost:?}");
+            assert!(start.is_none_or(|start| Limits { cpu: limits.cpu, ..start } == limits), "nothing else changes");
+        }
+    }
+
+    #[test]
     fn limits_that_the_kernel_does_not_enforce_are_named() {
         use UnenforcedLimit::{IoWeight, OomKiller, Swap};
         let build = |memory_limit, swap, oom_killer, io_weight| Build {
@@ -146,22 +162,6 @@ mod tests {
         ] {
             assert_eq!(unenforced(&build, &HostInfo::default()), expected, "{build:?}");
             assert_eq!(unenforced(&build, &host()), [], "{build:?}");
-        }
-    }
-
-    #[test]
-    fn a_boost_replaces_a_lower_limit_until_the_start_up_has_finished() {
-        for (limit, boost, expected) in [
-            (50, Some(400), Some(400_000)),
-            (50, None, None),
-            (0, Some(400), None),
-            (400, Some(400), None),
-            (500, Some(400), None),
-        ] {
-            let limits = server(|build| build.cpu_limit = limit);
-            let start = of_start(&limits, &Resources { cpu_start_boost: boost, ..Resources::default() });
-            assert_eq!(start.as_ref().map(|start| start.cpu.unwrap()), expected, "{limit} {boost:?}");
-            assert!(start.is_none_or(|start| Limits { cpu: limits.cpu, ..start } == limits), "nothing else changes");
         }
     }
 

@@ -153,6 +153,17 @@ fn servers_that_are_known_here_follow_what_wings_did_since() {
 }
 
 #[test]
+fn what_wings_left_of_a_server_that_was_removed_does_not_start_a_later_one() {
+    let root = tempfile::tempdir().unwrap();
+    leave(&root, &of(&[(1, PowerState::Running)]));
+    let store = store(&root);
+    store.take_over_states();
+    store.create(file_manifest(1), Record::default(), []).unwrap();
+    assert!(store.remove(server_id(1), |_| true).unwrap());
+    assert_eq!((store.start_left_by_wings(server_id(1)), store.states()), (None, States::new()));
+}
+
+#[test]
 fn the_file_says_where_the_requests_lead() {
     let root = tempfile::tempdir().unwrap();
     let store = store(&root);
