@@ -12,7 +12,6 @@ mod node;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::model::{ContainerStatus, PowerState, ServerId, Timestamp, Utilization
 use crate::runtime::{Counters, Runtime};
 use crate::store::Store;
 use crate::tasks::{TaskHandle, Tasks};
-use gauge::Gauge;
+use gauge::{Gauge, Question};
 use node::NodeGauge;
 pub use node::{Disk, NodeUtilization, kernel, memory_bytes, os_name};
 
@@ -48,8 +47,6 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     servers: Mutex<Servers>,
-    /// The engine is being asked for counters.
-    asking: Arc<AtomicBool>,
     node_gauge: NodeGauge,
 }
 
@@ -80,9 +77,8 @@ impl Listener {
 impl Stats {
     /// Statistics of the servers of this store, whose containers this runtime has.
     pub fn new(store: Store, runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, clock: Clock, tasks: Tasks) -> Self {
-        let (servers, asking) = (Mutex::default(), Arc::default());
-        let node_gauge = NodeGauge::default();
-        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, asking, node_gauge }) }
+        let (servers, node_gauge) = (Mutex::default(), NodeGauge::default());
+        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, node_gauge }) }
     }
 
     /// This is the running container of a server, whose status was published before.
@@ -188,30 +184,27 @@ impl Inner {
         let runtime = self.runtime.clone();
         let read = move || {
             due.iter().for_each(|(gauge, keep_open)| gauge.read(&*runtime, *keep_open));
-            due.into_iter().map(|(gauge, _)| gauge).filter(|gauge| gauge.is_of_engine()).collect()
+            due.into_iter().filter_map(|(gauge, _)| Question::of(gauge)).collect()
         };
-        let of_engine = self.store.blocking().run(read).await;
-        self.ask_engine(of_engine);
+        let questions = self.store.blocking().run(read).await;
+        self.ask_engine(questions);
     }
 
-    /// Asks the engine for the counters of these containers in the background, unless it is being asked.
-    fn ask_engine(&self, gauges: Vec<Arc<Gauge>>) {
-        if gauges.is_empty() || self.asking.swap(true, Ordering::AcqRel) {
+    /// Asks the engine for the counters of containers in the background.
+    fn ask_engine(&self, questions: Vec<Question>) {
+        if questions.is_empty() {
             return;
         }
-        let (runtime, asking) = (self.runtime.clone(), Asking(self.asking.clone()));
+        let runtime = self.runtime.clone();
         self.tasks.spawn("statistics of the engine", async move {
-            let _asking = asking;
-            let answers = futures_util::stream::iter(gauges).map(|gauge| {
+            let answers = futures_util::stream::iter(questions).map(|question| {
                 let runtime = runtime.clone();
-                async move { (runtime.counters(&gauge.container.id).await, gauge) }
+                async move { (runtime.counters(question.container()).await, question) }
             });
             let mut answers = answers.buffer_unordered(ENGINE_CALLS);
-            while let Some((answer, gauge)) = answers.next().await {
+            while let Some((answer, question)) = answers.next().await {
                 match answer {
-                    Ok(counters) => gauge.add(counters),
-                    // It would not answer for the others either.
-                    Err(error) if error.is_outage() => break,
+                    Ok(counters) => question.answered(counters),
                     Err(error) => tracing::debug!(%error, "no statistics of a container"),
                 }
             }
@@ -288,14 +281,5 @@ impl Servers {
             return None;
         }
         Some(self.listened.keys().copied().collect())
-    }
-}
-
-/// The engine is being asked until this is dropped.
-struct Asking(Arc<AtomicBool>);
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }

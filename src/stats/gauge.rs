@@ -1,6 +1,7 @@
 //! The readings of one running container.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,6 +20,35 @@ pub(super) const RECENT: Duration = Duration::from_secs(60);
 pub(super) struct Gauge {
     pub(super) container: ContainerStatus,
     readings: Mutex<Readings>,
+    /// The engine is being asked.
+    asked: AtomicBool,
+}
+
+/// A question to the engine about a container. There is one at a time for each container.
+pub(super) struct Question(Arc<Gauge>);
+
+impl Question {
+    /// `None` if the kernel is read, or the engine is being asked.
+    pub(super) fn of(gauge: Arc<Gauge>) -> Option<Self> {
+        let of_engine = matches!(gauge.readings().source, Source::Engine);
+        (of_engine && !gauge.asked.swap(true, Ordering::AcqRel)).then(|| Self(gauge))
+    }
+
+    /// The engine's id of the container.
+    pub(super) fn container(&self) -> &str {
+        &self.0.container.id
+    }
+
+    /// Adds the engine's answer.
+    pub(super) fn answered(&self, counters: Counters) {
+        self.0.readings().add(Instant::now(), counters);
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        self.0.asked.store(false, Ordering::Release);
+    }
 }
 
 #[derive(Default)]
@@ -48,7 +78,7 @@ pub(super) struct Reading {
 impl Gauge {
     /// No reading yet.
     pub(super) fn new(container: ContainerStatus) -> Self {
-        Self { container, readings: Mutex::default() }
+        Self { container, readings: Mutex::default(), asked: AtomicBool::new(false) }
     }
 
     /// Whether this is the same run of the same container.
@@ -79,11 +109,6 @@ impl Gauge {
         self.latest().is_none_or(|latest| latest.is_outdated(now))
     }
 
-    /// Whether the engine has to be asked.
-    pub(super) fn is_of_engine(&self) -> bool {
-        matches!(self.readings().source, Source::Engine)
-    }
-
     /// Reads the kernel's counters if a reading is due. Where they are not visible, the engine has to be asked.
     pub(super) fn read(&self, runtime: &dyn Runtime, keep_open: bool) {
         let mut readings = self.readings();
@@ -108,11 +133,6 @@ impl Gauge {
                 *readings = Readings::default();
             }
         }
-    }
-
-    /// Adds what the engine has answered.
-    pub(super) fn add(&self, counters: Counters) {
-        self.readings().add(Instant::now(), counters);
     }
 
     /// Closes the files of the kernel's counters.

@@ -186,5 +186,9 @@ async fn an_engine_elsewhere_is_asked_in_the_background() {
     }
     assert_eq!(last.memory_bytes, 5 * MIB, "the latest answer counts");
     assert_eq!(calls(&node, "counters"), asked, "and no call follows one that hangs");
+    let other = server_id(2);
+    stats.read(other).await;
+    tokio::time::sleep(SHARED).await;
+    assert_eq!(stats.read(other).await.memory_bytes, 5 * MIB, "another container is asked for meanwhile");
     assert_eq!(node.engine.meter_reads(), 0);
 }

@@ -192,8 +192,8 @@ proptest! {
     #[test]
     fn no_text_breaks_a_parser(text in "(?s).{0,200}", words in prop::collection::vec("[a-z0-9:= .\n-]{0,24}", 0..12)) {
         for text in [text, words.concat()] {
-            (number(&text), limit(&text), inactive_file(&text), cpu_stat(&text));
-            (service_bytes(&text), io_stat(&text), network(&text));
+            let _ = (number(&text), limit(&text), inactive_file(&text), cpu_stat(&text));
+            let _ = (service_bytes(&text), io_stat(&text), network(&text));
         }
     }
 
