@@ -1,7 +1,7 @@
 //! `alula configure`: writes the node's file as the panel has it. The panel prints this command for Wings, with the same options.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
@@ -29,7 +29,7 @@ pub async fn run(node: &NodeArguments, wanted: &Configure) -> Result<(), CliErro
     let document = document.map_err(|error| CliError::Failed(error.to_string()))?;
     config::write_configuration(&path, &document, &panel, HostEnvironment::of_this_process())
         .map_err(|error| CliError::Failed(format!("the configuration was not written: {error}")))?;
-    let file = match path == PathBuf::from(DEFAULT_PATH) {
+    let file = match path == Path::new(DEFAULT_PATH) {
         true => String::new(),
         false => format!(" --config {}", path.display()),
     };
@@ -54,7 +54,7 @@ fn path(node: &NodeArguments, wanted: &Configure) -> Result<PathBuf, CliError> {
     }
 }
 
-fn confirm(path: &std::path::Path) -> Result<(), CliError> {
+fn confirm(path: &Path) -> Result<(), CliError> {
     let exists = format!("{} is there already", path.display());
     if !io::stdin().is_terminal() {
         return Err(CliError::Failed(format!("{exists}: use --override to change it; its other keys stay")));

@@ -38,10 +38,13 @@ pub struct PanelState {
     /// Rows of the activity log.
     pub activity: Vec<Value>,
     /// Rows that the panel rejects (422), or on which it fails with this status.
-    pub rejects_rows: Option<(Box<dyn Fn(&Value) -> bool + Send>, Option<u16>)>,
+    pub rejects_rows: Option<(RowRule, Option<u16>)>,
     /// Calls that must never happen and did.
     pub violations: Vec<String>,
 }
+
+/// Chooses rows of the activity log.
+pub type RowRule = Box<dyn Fn(&Value) -> bool + Send>;
 
 /// One server as the panel has it.
 pub struct PanelSide {
