@@ -417,6 +417,6 @@ async fn a_server_that_runs_on_has_no_event_and_no_new_times_after_a_restart_of_
     let third = node();
     third.context.pass(id).await;
     let status = third.context.store.status(id).unwrap();
-    let last = status.events.last().map(|event| (event.reason, event.message.as_str()));
-    assert_eq!(last, Some((Reason::StateChanged, "running → starting")), "what happened meanwhile is an event");
+    let ended = |event: &Event| event.reason == Reason::StateChanged && event.message.starts_with("running → ");
+    assert!(status.events.iter().any(ended), "what happened meanwhile is an event: {:?}", status.events);
 }
