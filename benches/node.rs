@@ -19,6 +19,8 @@ mod planning;
 mod process;
 #[path = "node/start.rs"]
 mod start;
+#[path = "node/statistics.rs"]
+mod statistics;
 #[path = "node/table.rs"]
 mod table;
 #[path = "node/without_daemon.rs"]
@@ -45,6 +47,9 @@ fn main() {
     runtime.block_on(async {
         if wanted("start") {
             start::measure(&mut table).await;
+        }
+        if wanted("stats") {
+            statistics::measure(&mut table).await;
         }
         let parts = ["boot", "idle", "list", "takeover"].map(|part| (part, wanted(part)));
         if parts.iter().any(|(_, wanted)| *wanted) {

@@ -17,17 +17,23 @@ mod local;
 mod peer;
 mod request;
 mod response;
+mod revoke;
 mod routes;
 mod servers;
 pub mod startup;
 mod stream;
 mod system;
+mod tokens;
 mod update;
 mod view;
+mod ws;
 
 use std::sync::Arc;
 
+use crate::model::Timestamp;
 use crate::reconcile::context::Context;
+use tokens::Revocations;
+use ws::Sockets;
 
 pub use client_address::ClientAddress;
 pub use error::ApiError;
@@ -39,11 +45,16 @@ pub use routes::router;
 pub struct Api {
     context: Arc<Context>,
     view: view::ServerViews,
+    /// Tokens of browsers that are not accepted any more.
+    revocations: Revocations,
+    /// Consoles of browsers.
+    sockets: Sockets,
 }
 
 impl Api {
-    /// An API on these services.
-    pub fn new(context: Arc<Context>) -> Arc<Self> {
-        Arc::new(Self { context, view: view::ServerViews::default() })
+    /// An API on these services, of a daemon that was started at this time.
+    pub fn new(context: Arc<Context>, started_at: Timestamp) -> Arc<Self> {
+        let revocations = Revocations::new(started_at);
+        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets: Sockets::default() })
     }
 }

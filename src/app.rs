@@ -49,6 +49,7 @@ use crate::tasks::Tasks;
 use crate::telemetry;
 
 pub use check::check;
+use listeners::AutomaticTls;
 use reload::Reload;
 
 /// Running tasks get this long at the end. The next run continues the work of those that do not finish.
@@ -76,7 +77,7 @@ pub fn run(config: &Path, options: &RunOptions) -> anyhow::Result<()> {
         let _inside = runtime.enter();
         telemetry::start(&node, options.debug).context("cannot start logging")?
     };
-    let result = runtime.block_on(serve(Loaded { file, node, notices, sources }, options.ignore_certificate_errors));
+    let result = runtime.block_on(serve(Loaded { file, node, notices, sources }, options));
     // Blocking calls, such as a disk scan, do not delay the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -108,7 +109,8 @@ async fn lock(node: &NodeConfig) -> anyhow::Result<StateLock> {
     }
 }
 
-async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Result<()> {
+async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
+    let started_at = Clock::System.now();
     let Loaded { file, node, notices, sources } = loaded;
     let rotation = config::rotate_daemon_log(&node, HostEnvironment::of_this_process().etc);
     for notice in notices.into_iter().chain(rotation) {
@@ -118,7 +120,7 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
         tracing::warn!("{error}");
     }
     let conditions = NodeConditions::new(Clock::System);
-    let listeners = listeners::open(&node, &conditions)
+    let listeners = listeners::open(&node, AutomaticTls::of(options), &conditions)
         .await
         .map_err(|problem| anyhow::anyhow!("{}: {problem}", node.source.display()))?;
     let tasks = Tasks::new();
@@ -127,12 +129,12 @@ async fn serve(loaded: Loaded, ignore_certificate_errors: bool) -> anyhow::Resul
     let startup = Startup::default();
     listeners.serve(&tasks, |endpoint| api::router(&startup, endpoint, &node));
     // Blocks this thread, which serves no requests.
-    let panel = panel(&node, ignore_certificate_errors)?;
+    let panel = panel(&node, options.ignore_certificate_errors)?;
     let (sources, followed) = watch::channel(sources);
     let (updates, pushes) = ConfigUpdates::new();
     let reload = Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone());
     let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(context.clone()));
+    startup.finish(Api::new(context.clone(), started_at));
     start(&context, &queue);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(

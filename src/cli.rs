@@ -65,13 +65,15 @@ fn execute(
     check: impl AsyncFn(&Loaded) -> Vec<Problem>,
 ) -> Result<(), CliError> {
     let is_command = !matches!(arguments.command, None | Some(Command::Run(_)));
-    let Arguments { node, run: RunOptions { debug, ignore_certificate_errors }, output, command } = arguments;
+    let Arguments { node, run, output, command } = arguments;
     let node = node.or_environment(is_command, |name| std::env::var_os(name));
     let more = match command {
         None => RunOptions::default(),
         Some(Command::Run(more)) => more,
-        Some(_) if debug || ignore_certificate_errors => {
-            return Err(CliError::Usage("--debug and --ignore-certificate-errors are options of `alula run`".into()));
+        Some(_) if run != RunOptions::default() => {
+            let message =
+                "--debug, --ignore-certificate-errors and --auto-tls with its options are options of `alula run`";
+            return Err(CliError::Usage(message.into()));
         }
         Some(command) => {
             telemetry::warnings_to_stderr();
@@ -82,10 +84,7 @@ fn execute(
             return runtime.block_on(perform(&node, &command, Printer::new(output, Clock::System.now()), check));
         }
     };
-    let options = RunOptions {
-        debug: debug || more.debug,
-        ignore_certificate_errors: ignore_certificate_errors || more.ignore_certificate_errors,
-    };
+    let options = run.and(more);
     daemon(&node::config_path(&node)?, &options).map_err(|error| CliError::Failed(error::chain(&error)))
 }
 

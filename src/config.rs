@@ -40,7 +40,7 @@ use host::HostError;
 pub use ignored::changed_keys;
 pub use live::{Live, LiveConfig};
 pub use logrotate::rotate_daemon_log;
-pub use node::{ContainerUser, NodeConfig, Owner};
+pub use node::{ConsoleLimit, ContainerUser, NodeConfig, Owner};
 pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
 pub use registries::Registries;

@@ -9,8 +9,11 @@
 
 mod attachment;
 mod done;
+mod features;
 mod replay;
+mod throttle;
 mod transcript;
+mod viewers;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,17 +23,20 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::config::NodeConfig;
+use crate::config::{ConsoleLimit, NodeConfig};
 use crate::events::{EventKind, Events};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
 use crate::runtime::{Attachment, Runtime, RuntimeError};
 use crate::store::Blocking;
 use crate::tasks::{TaskHandle, Tasks};
-use attachment::{Command, Session, Sinks};
+use attachment::{Command, Session};
+pub use features::Features;
 use replay::Replay;
+use throttle::Throttle;
 pub use transcript::{Handover, POSITION_FILE, TRANSCRIPT_FILE};
 use transcript::{Rules, Transcript};
+use viewers::Viewers;
 
 /// How long a server has to read a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,6 +93,8 @@ struct Inner {
     runtime: Arc<dyn Runtime>,
     blocking: Blocking,
     rules: Arc<Rules>,
+    /// The limit on lines for viewers.
+    limit: Option<ConsoleLimit>,
     events: Events,
     tasks: Tasks,
     wake: Arc<dyn Fn(ServerId) + Send + Sync>,
@@ -97,9 +105,31 @@ struct Inner {
 /// One server's console.
 struct Slot {
     sinks: Sinks,
+    /// What the lines are matched with for viewers.
+    features: watch::Sender<Features>,
     attached: Option<Attached>,
     /// The container whose start-up has finished.
     done: Option<String>,
+}
+
+/// The destinations of lines.
+#[derive(Clone)]
+struct Sinks {
+    transcript: Transcript,
+    events: Events,
+}
+
+impl Sinks {
+    /// Adds lines of the daemon.
+    fn announce(&self, text: &str) {
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            // Error messages of the engine may contain control characters.
+            let line: String =
+                line.chars().take(MAX_ANNOUNCEMENT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let number = self.transcript.note(&line);
+            self.events.publish_output(self.transcript.server(), || EventKind::Daemon { line: line.as_str().into(), number });
+        }
+    }
 }
 
 /// An attachment whose task runs.
@@ -133,6 +163,7 @@ impl Console {
                 runtime,
                 blocking,
                 rules: Arc::new(rules),
+                limit: node.console_limit,
                 events,
                 tasks,
                 wake,
@@ -212,10 +243,12 @@ impl Console {
         let mut slots = self.inner.slots();
         let slot = self.inner.slot(&mut slots, id);
         slot.sinks = sinks.clone();
+        let (transcript, features) = (sinks.transcript.clone(), slot.features.subscribe());
+        let viewers = Box::new(Viewers::new(sinks, features, Throttle::new(self.inner.limit)));
         // The task compares itself with the attachment in the slot, so the slot must be filled before the lock is released.
         let task = self.inner.tasks.spawn(format!("console {id}"), async move {
             let on_done = || report.send(|slot| slot.done = slot.attached.as_ref().map(|own| own.container.clone()));
-            Session::new(to_match, sinks, on_done, replay).run(terminal, to_write).await;
+            Session::new(to_match, transcript, viewers, on_done, replay).run(terminal, to_write).await;
         });
         // A former attachment to the same container may have set `done`, which the reconciler may not have recorded yet.
         slot.done.take_if(|done| *done != container);
@@ -273,14 +306,20 @@ impl Console {
     /// Adds lines of the daemon to the transcript and publishes them. Before the first attachment the folder of the transcript
     /// is unknown, and a few lines are kept until then.
     pub fn announce(&self, id: ServerId, text: &str) {
-        let sinks = self.with_slot(id, |slot| slot.sinks.clone());
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            // Error messages of the engine may contain control characters.
-            let line: String =
-                line.chars().take(MAX_ANNOUNCEMENT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-            let number = sinks.transcript.note(&line);
-            sinks.events.publish_output(id, || EventKind::Daemon { line: line.as_str().into(), number });
-        }
+        self.with_slot(id, |slot| slot.sinks.clone()).announce(text);
+    }
+
+    /// Sets what a server's lines are matched with from now on: viewers are told about matches.
+    pub fn match_features(&self, id: ServerId, features: &Features) {
+        self.with_slot(id, |slot| {
+            slot.features.send_if_modified(|known| {
+                let is_changed = known != features;
+                if is_changed {
+                    known.clone_from(features);
+                }
+                is_changed
+            });
+        });
     }
 
     /// Writes all lines so far to the transcript in the folder `transcript`, and opens it up to the last one, within
@@ -313,7 +352,8 @@ impl Inner {
     fn slot<'a>(&self, slots: &'a mut BTreeMap<ServerId, Slot>, id: ServerId) -> &'a mut Slot {
         slots.entry(id).or_insert_with(|| {
             let transcript = Transcript::new(id, self.rules.clone(), self.blocking, self.tasks.clone());
-            Slot { sinks: Sinks { transcript, events: self.events.clone() }, attached: None, done: None }
+            let sinks = Sinks { transcript, events: self.events.clone() };
+            Slot { sinks, features: watch::Sender::default(), attached: None, done: None }
         })
     }
 }

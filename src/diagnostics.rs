@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, NotApplied};
 use crate::files::log::LogReader;
 use crate::model::{ConditionStatus, ConditionType, NodeCondition, Status, Timestamp};
 use crate::panel::client::WINGS_VERSION;
@@ -66,12 +66,14 @@ pub struct Known<'a> {
     pub engine: EngineAnswers,
     /// Of the daemon; `None` if none runs.
     pub conditions: Option<Vec<NodeCondition>>,
+    /// What of the latest configuration from the panel is not in the file.
+    pub not_applied: Option<NotApplied>,
     pub servers: Vec<Arc<Status>>,
     /// Lines of the daemon's log.
     pub log: Result<Vec<String>, String>,
 }
 
-/// What the engine has told.
+/// What the engine has answered.
 pub struct EngineAnswers {
     info: Result<EngineInfo, String>,
     containers: Result<Vec<Listed>, String>,
@@ -124,6 +126,7 @@ impl Report {
     pub fn new(known: &Known<'_>, contents: Contents) -> Self {
         let mut sections = vec![versions(known), configuration(known, contents.endpoints)];
         sections.push(conditions(known));
+        sections.extend(known.not_applied.as_ref().map(not_applied));
         sections.push(servers(&known.servers));
         sections.push(engine(&known.engine));
         sections.push(containers(&known.engine));
@@ -205,6 +208,11 @@ fn conditions(known: &Known<'_>) -> Section {
         let colon = if condition.message.is_empty() { "" } else { ": " };
         section.line(format!("{}={}{colon}{}", condition.r#type, condition.status, condition.message))
     })
+}
+
+fn not_applied(NotApplied { at, reasons }: &NotApplied) -> Section {
+    let section = Section::new("Configuration from the Panel: Not Applied").with("Sent", at);
+    reasons.iter().fold(section, |section, reason| section.line(reason))
 }
 
 fn servers(servers: &[Arc<Status>]) -> Section {

@@ -2,22 +2,30 @@
 //!
 //! The store publishes events, states and conditions, the console its lines, the reconciler the installer's output. A server's
 //! broadcast contains all of them, the node's broadcast all except output. Publishing never waits, and creates no event without a
-//! subscriber. A slow subscriber gets the number of missed events ([`EventKind::Lagged`]).
+//! subscriber. Lines that are printed together are one event, which contains their frames for all websockets. A slow subscriber
+//! gets the number of missed lines and events ([`EventKind::Lagged`]).
+
+pub mod frames;
+mod ring;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use self::frames::Output;
+use self::ring::{Received, Receiver, Ring, Weigh};
 use crate::clock::Clock;
 use crate::model::status;
 use crate::model::{Condition, PowerState, Reason, ServerId, Timestamp};
 
-/// Events that are kept for a slow subscriber. A busy console publishes hundreds of lines at once.
-const CAPACITY: usize = 1024;
+/// Bytes that are kept for slow subscribers of a server: 200,000 lines of 100 characters.
+const SERVER_BYTES: usize = 34 << 20;
+/// Bytes that are kept for slow subscribers of the node's broadcast.
+const NODE_BYTES: usize = 1 << 20;
+/// Bytes of an event without its texts.
+const EVENT_BYTES: usize = 512;
 
 /// An event of a server or of the node.
 #[allow(missing_docs)]
@@ -50,25 +58,75 @@ pub enum EventKind {
     State { state: PowerState },
     /// A condition is new, or has another status, reason or message.
     Condition { condition: Condition },
-    /// The server printed a line.
-    Console {
-        /// See [`display_text`](crate::runtime::lines::display_text).
+    /// The server printed lines.
+    #[serde(skip)]
+    Console(Output),
+    /// The daemon added a line to the server's console.
+    Daemon {
+        /// Without the prefix.
         line: Arc<str>,
         /// See [`Handover`](crate::console::Handover).
         #[serde(skip)]
         number: u64,
     },
-    /// The daemon added a line to the server's console.
-    Daemon {
-        /// Without the prefix.
-        line: Arc<str>,
-        #[serde(skip)]
-        number: u64,
-    },
-    /// The installer printed a line, which is in the install log unless that is full.
-    Install { line: Arc<str> },
+    /// The installer printed lines, which are in the install log unless that is full; or the engine told how an image is pulled.
+    #[serde(skip)]
+    Install(Output),
+    /// An installation that runs a script has begun.
+    #[serde(skip)]
+    InstallBegun,
+    /// The install script runs.
+    #[serde(skip)]
+    InstallerStarted,
+    /// An installation has ended, with or without success.
+    #[serde(skip)]
+    InstallEnded,
+    /// A line announced a feature of the server's egg.
+    #[serde(skip)]
+    FeatureMatch(FeatureMatch),
+    /// The server was suspended.
+    #[serde(skip)]
+    Suspended,
+    /// The server is deleted. No event follows.
+    #[serde(skip)]
+    Deleted,
     /// The subscriber was too slow.
-    Lagged { missed: u64 },
+    Lagged {
+        /// Lines count one each, as other events do.
+        missed: u64,
+    },
+}
+
+/// A line that contains a text of one of the egg's features.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FeatureMatch {
+    /// The feature.
+    pub key: String,
+    pub line: String,
+    /// The text, as the egg has it.
+    pub pattern: String,
+}
+
+impl Weigh for Arc<ServerEvent> {
+    fn bytes(&self) -> usize {
+        EVENT_BYTES
+            + match &self.kind {
+                EventKind::Console(output) | EventKind::Install(output) => output.bytes(),
+                EventKind::Event { message, .. } => message.len(),
+                EventKind::Condition { condition } => condition.message.len(),
+                EventKind::Daemon { line, .. } => line.len(),
+                EventKind::FeatureMatch(feature) => feature.key.len() + feature.line.len() + feature.pattern.len(),
+                _ => 0,
+            }
+    }
+
+    fn count(&self) -> u64 {
+        match &self.kind {
+            EventKind::Console(output) | EventKind::Install(output) => output.count(),
+            _ => 1,
+        }
+    }
 }
 
 /// All broadcasts of the node; clones share them.
@@ -79,13 +137,14 @@ pub struct Events {
 
 /// The server of a broadcast, or `None` for the node's.
 type Scope = Option<ServerId>;
+type Channels = BTreeMap<Scope, Arc<Ring<Arc<ServerEvent>>>>;
 
 struct Inner {
     clock: Clock,
     /// The highest number of an event.
     last_number: AtomicU64,
     /// Broadcasts with subscribers.
-    channels: RwLock<BTreeMap<Scope, broadcast::Sender<Arc<ServerEvent>>>>,
+    channels: RwLock<Channels>,
 }
 
 impl Events {
@@ -118,10 +177,16 @@ impl Events {
     }
 
     fn subscribe_to(&self, scope: Scope) -> Subscription {
+        let max_bytes = if scope.is_some() { SERVER_BYTES } else { NODE_BYTES };
         let mut channels = self.inner.channels();
-        let receiver = channels.entry(scope).or_insert_with(|| broadcast::channel(CAPACITY).0).subscribe();
+        let receiver = Receiver::new(channels.entry(scope).or_insert_with(|| Ring::new(max_bytes)).clone());
         drop(channels);
         Subscription { events: self.clone(), scope, receiver: Some(receiver) }
+    }
+
+    /// Whether a server's broadcast has subscribers.
+    pub fn is_watched(&self, server: ServerId) -> bool {
+        self.inner.channels.read().unwrap_or_else(PoisonError::into_inner).contains_key(&Some(server))
     }
 
     /// Publishes an event, state or condition with this time or the current one. Calls `make` if there is a subscriber.
@@ -143,8 +208,7 @@ impl Events {
         let at = at.unwrap_or_else(|| self.inner.clock.now());
         let event = Arc::new(ServerEvent { uuid: Some(server), at, kind: make() });
         for channel in channels {
-            // It fails only if the last subscriber has just unsubscribed.
-            let _ = channel.send(event.clone());
+            channel.send(event.clone());
         }
     }
 
@@ -155,18 +219,23 @@ impl Events {
 
     /// Ends a server's broadcast after the server was removed.
     pub fn remove(&self, server: ServerId) {
-        self.inner.channels().remove(&Some(server));
+        self.publish_output(server, || EventKind::Deleted);
+        let channel = self.inner.channels().remove(&Some(server));
+        if let Some(channel) = channel {
+            channel.close();
+        }
     }
 }
 
 impl Inner {
-    fn channels(&self) -> RwLockWriteGuard<'_, BTreeMap<Scope, broadcast::Sender<Arc<ServerEvent>>>> {
+    fn channels(&self) -> RwLockWriteGuard<'_, Channels> {
         self.channels.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove_if(&self, scope: Scope, due: impl FnOnce(&broadcast::Sender<Arc<ServerEvent>>) -> bool) {
+    /// Removes a broadcast without subscribers.
+    fn remove_unused(&self, scope: Scope) {
         let mut channels = self.channels();
-        if channels.get(&scope).is_some_and(due) {
+        if channels.get(&scope).is_some_and(|channel| channel.receivers() == 0) {
             channels.remove(&scope);
         }
     }
@@ -177,31 +246,30 @@ pub struct Subscription {
     events: Events,
     scope: Scope,
     /// `None` during the drop.
-    receiver: Option<broadcast::Receiver<Arc<ServerEvent>>>,
+    receiver: Option<Receiver<Arc<ServerEvent>>>,
 }
 
 impl Subscription {
     /// The next event; `None` after the server was removed. Cancel safe.
     pub async fn recv(&mut self) -> Option<Arc<ServerEvent>> {
-        match self.receiver.as_mut()?.recv().await {
-            Ok(event) => Some(event),
-            Err(RecvError::Lagged(missed)) => Some(self.lagged(missed)),
-            Err(RecvError::Closed) => None,
-        }
+        let received = self.receiver.as_mut()?.recv().await?;
+        Some(self.event(received))
     }
 
     /// The next event, if it was published already.
     pub fn try_recv(&mut self) -> Option<Arc<ServerEvent>> {
-        match self.receiver.as_mut()?.try_recv() {
-            Ok(event) => Some(event),
-            Err(TryRecvError::Lagged(missed)) => Some(self.lagged(missed)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => None,
-        }
+        let received = self.receiver.as_mut()?.try_recv().ok()?;
+        Some(self.event(received))
     }
 
-    fn lagged(&self, missed: u64) -> Arc<ServerEvent> {
-        let kind = EventKind::Lagged { missed };
-        Arc::new(ServerEvent { uuid: self.scope, at: self.events.inner.clock.now(), kind })
+    fn event(&self, received: Received<Arc<ServerEvent>>) -> Arc<ServerEvent> {
+        match received {
+            Received::Value(event) => event,
+            Received::Missed(missed) => {
+                let kind = EventKind::Lagged { missed };
+                Arc::new(ServerEvent { uuid: self.scope, at: self.events.inner.clock.now(), kind })
+            }
+        }
     }
 }
 
@@ -209,7 +277,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         // Unsubscribe before the count. The broadcast of this scope may be a newer one with subscribers.
         self.receiver = None;
-        self.events.inner.remove_if(self.scope, |channel| channel.receiver_count() == 0);
+        self.events.inner.remove_unused(self.scope);
     }
 }
 

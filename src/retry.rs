@@ -36,6 +36,8 @@ pub const REJECTED: Growth = Growth { initial: Duration::from_secs(120), factor:
 pub const PARKED: Growth = Growth { initial: Duration::from_secs(30), factor: 2.0, cap: Duration::from_secs(600) };
 /// Batches of activity.
 pub const ACTIVITY: Growth = Growth { initial: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(60) };
+/// Orders of a certificate: authorities limit failures to five an hour.
+pub const ACME: Growth = Growth { initial: Duration::from_secs(300), factor: 2.0, cap: Duration::from_secs(6 * 3600) };
 /// Image pulls.
 pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
 /// Long blocking work.

@@ -14,12 +14,14 @@ mod spec;
 pub mod spec_builder;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
+use tokio::sync::broadcast;
 
 use crate::model::{ContainerStatus, Owner, Role, ServerId};
 pub use counters::{Counters, Meter};
@@ -178,6 +180,15 @@ pub struct PruneReport {
     pub space_reclaimed: i64,
 }
 
+/// A line about the progress of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullLine {
+    /// The image's reference.
+    pub image: Arc<str>,
+    /// A short line without control characters.
+    pub line: Arc<str>,
+}
+
 /// The state of a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -195,6 +206,9 @@ pub enum Removal {
 pub trait Runtime: Send + Sync + 'static {
     /// What container specs depend on, as observed last.
     fn host(&self) -> HostInfo;
+
+    /// Subscribes to the progress of all pulls from now on.
+    fn pulls(&self) -> broadcast::Receiver<PullLine>;
 
     /// Creates the network of the servers. Call it after each connection to the engine.
     async fn prepare_node(&self) -> Result<(), RuntimeError>;

@@ -4,6 +4,8 @@
 mod boot;
 #[path = "api/crash.rs"]
 mod crash;
+#[path = "api/console.rs"]
+mod console;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]
@@ -20,5 +22,7 @@ mod remove;
 mod replay;
 #[path = "api/streams.rs"]
 mod streams;
+#[path = "api/system.rs"]
+mod system;
 #[path = "api/transfer.rs"]
 mod transfer;

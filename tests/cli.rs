@@ -3,6 +3,8 @@
 
 #[path = "cli/configure.rs"]
 mod configure;
+#[path = "cli/diagnostics.rs"]
+mod diagnostics;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/git.rs"]
@@ -321,7 +323,7 @@ fn what_makes_no_sense_is_rejected_with_exit_code_2() {
         assert_eq!(ended.code, 2, "{arguments:?}: {ended:?}");
         assert!(ended.out.is_empty() && ended.err.starts_with("error: "), "{arguments:?}: {ended:?}");
     }
-    assert!(node.run(&["--auto-tls"]).err.contains("api.ssl"));
+    assert!(node.run(&["--auto-tls"]).err.contains("--tls-hostname"));
     assert!(node.run(&["run"]).err.contains("root_directory: ."));
     assert!(!node.root().exists(), "a refused command creates no folders");
     let nowhere = node.run(&["get"]);

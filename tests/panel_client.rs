@@ -18,6 +18,7 @@ use alula::panel::{Panel, PanelError};
 use http::{HeaderName, HeaderValue};
 use panel_sim::{Fault, PanelSim, SimServer};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 const LIST: &str = "^/servers$";
 
@@ -183,6 +184,7 @@ async fn every_call(panel: &HttpPanel, id: ServerId) -> Vec<(&'static str, Panel
         ("script", panel.script(id).await.unwrap_err()),
         ("install", panel.report_install(id, true, false).await.unwrap_err()),
         ("state", panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap_err()),
+        ("transfer", panel.report_transfer_failed(id).await.unwrap_err()),
         ("reset", panel.reset().await.unwrap_err()),
     ]
 }
@@ -234,6 +236,22 @@ async fn an_answer_that_is_not_the_panels_is_an_outage() {
             assert!(matches!(error, PanelError::Failed { .. }), "{call} with {status}: {error}");
         }
     }
+}
+
+#[tokio::test]
+async fn activity_is_acknowledged_by_an_empty_page() {
+    let sim = PanelSim::start();
+    let panel = panel(&sim);
+    let rows = [r#"{"event":"server:crashed","n":1}"#, r#"{"n":  2}"#];
+    let rows = rows.map(|row| RawValue::from_string(row.to_owned()).unwrap());
+    let rows = [&*rows[0], &*rows[1]];
+    panel.report_activity(&rows).await.unwrap();
+    let sent = sim.with(|call_log| call_log.requests.last().unwrap().clone());
+    assert_eq!((sent.method.as_str(), sent.path.as_str()), ("POST", "/activity"));
+    assert_eq!(sent.json(), serde_json::json!({"data": [{"event": "server:crashed", "n": 1}, {"n": 2}]}));
+    assert!(matches!(panel.report_activity(&[]).await, Err(PanelError::Rejected { status: 422, .. })));
+    let _fault = sim.fault(Fault::on("activity").status(200).body("<html>maintenance</html>"));
+    assert!(matches!(panel.report_activity(&rows).await, Err(PanelError::Failed { status: 200, .. })));
 }
 
 #[tokio::test]

@@ -104,5 +104,6 @@ contract! {
         a_network_is_created_once
         a_taken_subnet_is_replaced
         a_network_of_its_own_is_prepared_with_a_container
+        the_network_of_a_server_is_removed_after_its_container
         a_missing_network_is_rejected_at_the_start;
 }

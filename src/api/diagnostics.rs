@@ -54,6 +54,7 @@ async fn make(api: &Api, contents: Contents) -> Report {
         node: Ok(&context.node.config),
         engine,
         conditions: Some(context.node.conditions.list()),
+        not_applied: context.node.updates.not_applied(),
         servers,
         log,
     };

@@ -12,7 +12,7 @@ use crate::requests::admission::Denied;
 use crate::store::StoreError;
 
 /// The message of an error whose cause is only in the log.
-const UNEXPECTED: &str = "An unexpected error was encountered while processing this request";
+pub(super) const UNEXPECTED: &str = "An unexpected error was encountered while processing this request";
 /// The message about an empty body.
 const NO_BODY: &str = "The data passed in the request was not in a parsable format. Please try again.";
 
@@ -48,6 +48,14 @@ impl ApiError {
     /// An error with a message for the caller.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         ApiError::Status { status, message: message.into() }
+    }
+
+    /// What happened, without an HTTP status.
+    pub fn message(&self) -> String {
+        match self {
+            ApiError::Status { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
     }
 
     /// The error for a server that the API does not know.

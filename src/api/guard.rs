@@ -41,6 +41,14 @@ pub enum Access {
     LocalSocket,
 }
 
+/// The id of a request, in its extensions.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+/// Marks the response of a route for everybody, in its extensions: it does not name the daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Anonymous;
+
 /// Checks the callers of a listener, and completes its responses.
 pub struct Guard {
     endpoint: Endpoint,
@@ -84,6 +92,7 @@ async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Nex
         let client = ClientAddress::of(peer, request.headers(), &guard.trusted_proxies);
         request.extensions_mut().insert(client);
     }
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let span = request_span(&request, &request_id);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = if request.method() == Method::OPTIONS {
@@ -94,7 +103,9 @@ async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Nex
             Method::HEAD => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
             _ => guard.run(next, request, &request_id).instrument(span).await,
         };
-        response.headers_mut().insert(header::USER_AGENT, guard.user_agent());
+        if response.extensions().get::<Anonymous>().is_none() {
+            response.headers_mut().insert(header::USER_AGENT, guard.user_agent());
+        }
         // The router adds the methods of a known path, also for callers without access.
         response.headers_mut().remove(header::ALLOW);
         response

@@ -10,11 +10,11 @@ use axum::handler::Handler;
 use axum::middleware::{Next, from_fn};
 use axum::routing::{MethodFilter, MethodRouter, on};
 
-use super::guard::{self, Access, Endpoint, Guard};
+use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
 use super::servers::transfer;
 use super::startup::Startup;
-use super::{diagnostics, local, servers, system, update};
+use super::{diagnostics, local, revoke, servers, system, update, ws};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -37,6 +37,7 @@ fn table() -> Vec<Route> {
     const SMALL: usize = 4 << 20;
     vec![
         Route::new(GET, "/api/system", Node, NONE, system::system),
+        Route::new(POST, "/api/deauthorize-user", Node, SMALL, revoke::deauthorize_user),
         Route::new(POST, "/api/update", Node, SMALL, update::update),
         Route::new(GET, "/api/system/ips", Node, NONE, system::ips),
         Route::new(GET, "/api/system/utilization", Node, NONE, system::utilization),
@@ -59,7 +60,8 @@ fn table() -> Vec<Route> {
         Route::new(DELETE, "/api/transfer", Node, NONE, transfer::cancelled),
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
-        Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, servers::deny_tokens),
+        Route::new(GET, "/api/servers/{server}/ws", Anyone, NONE, ws::connect),
+        Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, revoke::deny_tokens),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),
         Route::new(GET, "/local/diagnostics", Local, NONE, diagnostics::report),
         Route::new(GET, "/local/servers", Local, NONE, local::list),
@@ -113,7 +115,11 @@ impl Route {
                     return rejection;
                 }
                 limit_body(&mut request, max_body);
-                next.run(request).await
+                let mut response = next.run(request).await;
+                if access == Access::Anyone {
+                    response.extensions_mut().insert(Anonymous);
+                }
+                response
             }
         }))
     }

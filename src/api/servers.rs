@@ -19,8 +19,8 @@ use crate::sync::InstallPermit;
 
 pub use create::create;
 pub use install::{abort_install, install, reinstall, request_install, sync};
-pub use output::{install_logs, logs};
-pub use power::{Wanted, commands, deny_tokens, power, power_verb, request_power};
+pub use output::{install_logs, last_lines, logs};
+pub use power::{Wanted, commands, power, power_verb, request_power, run_command};
 pub use read::{get, list};
 pub use remove::{delete, request_deletion};
 

@@ -1,6 +1,7 @@
 //! The listening sockets: TCP for panels (with TLS where it is configured), a unix socket for the command line.
 
 mod accept;
+mod acme;
 mod activity;
 mod certificates;
 mod connection;
@@ -16,6 +17,8 @@ use rustix::fs::Mode;
 use tokio::net::{TcpListener, UnixListener, UnixSocket};
 
 use self::accept::{Acceptor, Listener};
+use self::acme::Acme;
+pub use self::acme::AutomaticTls;
 use self::certificates::Certificates;
 use self::limits::Limits;
 use crate::api::Endpoint;
@@ -38,21 +41,32 @@ const OWN_MODE: u32 = 0o600;
 pub struct Listeners {
     tcp: Option<(Listener, Endpoint)>,
     local: UnixListener,
+    /// Gets the certificate.
+    acme: Option<Acme>,
 }
 
-/// Opens the sockets.
+/// Opens the sockets. `automatic`: how the certificate is got, instead of from the files that `api.ssl` names.
 ///
 /// # Errors
 /// A port or a path cannot be used. The problem says what to do.
-pub async fn open(node: &NodeConfig, conditions: &NodeConditions) -> Result<Listeners, Problem> {
+pub async fn open(
+    node: &NodeConfig,
+    automatic: Option<AutomaticTls>,
+    conditions: &NodeConditions,
+) -> Result<Listeners, Problem> {
     if !node.serves_api() {
         tracing::info!("no token is configured: the API is served on the local socket only");
-        return Ok(Listeners { tcp: None, local: local(&node.directories.socket, &node.socket_access)? });
+        let local = local(&node.directories.socket, &node.socket_access)?;
+        return Ok(Listeners { tcp: None, local, acme: None });
     }
-    let certificates =
-        node.api.tls.as_ref().map(|files| Certificates::load(files, CERTIFICATE_INTERVAL, conditions.clone()));
+    let acme = automatic.map(|options| Acme::new(options, &node.directories.root, conditions.clone()));
+    let certificates = match (&acme, &node.api.tls) {
+        (Some(acme), _) => Some(acme.certificates()),
+        (None, Some(files)) => Some(Certificates::load(files, CERTIFICATE_INTERVAL, conditions.clone())),
+        (None, None) => None,
+    };
     let tcp = Some((Listener::Tcp(bind(&node.api.address).await?, certificates), Endpoint::Tcp));
-    Ok(Listeners { tcp, local: local(&node.directories.socket, &node.socket_access)? })
+    Ok(Listeners { tcp, local: local(&node.directories.socket, &node.socket_access)?, acme })
 }
 
 /// Finds out whether the sockets of a node can be opened now. Nothing listens afterwards, and no file is made.
@@ -181,8 +195,12 @@ impl Listeners {
             tasks.spawn_graceful(name, |end| acceptor.run(end));
         };
         if let Some((listener, endpoint)) = self.tcp {
-            if let Listener::Tcp(_, Some(certificates)) = &listener {
-                tasks.spawn("certificate", certificates.clone().await_first());
+            match (self.acme, &listener) {
+                (Some(acme), _) => drop(tasks.spawn("certificate", acme.keep(tasks.clone()))),
+                (None, Listener::Tcp(_, Some(certificates))) => {
+                    tasks.spawn("certificate", certificates.clone().await_first());
+                }
+                _ => {}
             }
             serve("api", listener, router(endpoint));
         }

@@ -64,7 +64,7 @@ impl NodeArguments {
 }
 
 /// Options of the daemon.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct RunOptions {
     /// Write debug messages to the log
     #[arg(long)]
@@ -72,18 +72,41 @@ pub struct RunOptions {
     /// Do not verify the panel's TLS certificate
     #[arg(long)]
     pub ignore_certificate_errors: bool,
+    /// Get the API's certificate from Let's Encrypt instead of from `api.ssl`; port 80 of this host must be reachable
+    #[arg(long, requires = "tls_hostname")]
+    pub auto_tls: bool,
+    /// The name of this host in the certificate
+    #[arg(long, value_name = "NAME")]
+    pub tls_hostname: Option<String>,
+    /// Another certificate authority than Let's Encrypt, by the URL of its ACME directory
+    #[arg(long, value_name = "URL", requires = "auto_tls")]
+    pub acme_directory: Option<String>,
+    /// The root certificate of that authority's ACME server, PEM, if this host does not trust it
+    #[arg(long, value_name = "FILE", requires = "acme_directory")]
+    pub acme_root: Option<PathBuf>,
+    /// The port that answers the authority, if requests to port 80 are forwarded to another one [default: 80]
+    #[arg(long, value_name = "PORT", requires = "auto_tls")]
+    pub acme_port: Option<u16>,
+}
+
+impl RunOptions {
+    /// The options of this one and of the other.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            debug: self.debug || other.debug,
+            ignore_certificate_errors: self.ignore_certificate_errors || other.ignore_certificate_errors,
+            auto_tls: self.auto_tls || other.auto_tls,
+            tls_hostname: self.tls_hostname.or(other.tls_hostname),
+            acme_directory: self.acme_directory.or(other.acme_directory),
+            acme_root: self.acme_root.or(other.acme_root),
+            acme_port: self.acme_port.or(other.acme_port),
+        }
+    }
 }
 
 /// Options of Wings that alula does not have, each with what to do instead.
-const WINGS_OPTIONS: [(&str, &str); 5] = [
-    ("--auto-tls", NO_CERTIFICATES),
-    ("--tls-hostname", NO_CERTIFICATES),
-    ("--pprof", NO_PROFILING),
-    ("--pprof-port", NO_PROFILING),
-    ("--pprof-block-rate", NO_PROFILING),
-];
-const NO_CERTIFICATES: &str = "alula fetches no certificates: use certbot or a reverse proxy, name the files in `api.ssl` \
-                               of config.yml, and leave this option out";
+const WINGS_OPTIONS: [(&str, &str); 3] =
+    [("--pprof", NO_PROFILING), ("--pprof-port", NO_PROFILING), ("--pprof-block-rate", NO_PROFILING)];
 const NO_PROFILING: &str = "alula has no profiling server: leave this option out, and use `perf` instead";
 
 impl Arguments {

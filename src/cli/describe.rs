@@ -12,9 +12,10 @@ use super::node::Node;
 use super::output::{Cell, Printer, bytes, clean, notify, paint, span, table, tone};
 use super::server::{ServerView, runs_unasked};
 use crate::config::Directories;
+use crate::model::settings::Allocations;
 use crate::model::{
-    Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, ServerId, Status,
-    Timestamp,
+    Condition, ConditionStatus, Crash, Event, InstallOutcome, InstallResult, ManagedBy, Manifest, Restart,
+    RestartPolicy, ServerId, Status, Timestamp,
 };
 use crate::requests;
 use crate::store::{CONFIG_FILE, DATA_FOLDER, OVERRIDE_FILE, RECORD_FILE, REQUESTS_FILE, STATUS_FILE};
@@ -167,12 +168,7 @@ fn spec(page: &mut Page, manifest: &Manifest) {
     let (spec, settings) = (&manifest.spec, &manifest.spec.settings);
     page.field("Command", &settings.invocation);
     page.field("Limits", limits(manifest));
-    let allocations = &settings.allocations;
-    let first = (allocations.default.port != 0).then_some((&allocations.default.ip, allocations.default.port));
-    let others = allocations.mappings.iter().flat_map(|(ip, ports)| ports.iter().map(move |port| (ip, *port)));
-    let ports = first.into_iter().chain(others.filter(|address| Some(*address) != first));
-    let ports: Vec<String> = ports.map(|(ip, port)| format!("{ip}:{port}")).collect();
-    page.field("Allocations", ports.join(", "));
+    page.field("Allocations", addresses(&settings.allocations).join(", "));
     let stop = &spec.process.stop;
     page.field(
         "Stop",
@@ -182,7 +178,22 @@ fn spec(page: &mut Page, manifest: &Manifest) {
             kind => format!("{kind} {}", stop.value).trim_end().to_owned(),
         },
     );
+    page.field("Restart", spec.restart.as_ref().map_or(String::new(), restart));
     page.painted("Suspended", tone::NOTICE, if spec.suspended { "yes" } else { "" });
+}
+
+/// A restart policy and its delays.
+fn restart(restart: &Restart) -> String {
+    let Restart { policy, backoff, max_backoff, reset_after } = restart;
+    match policy {
+        RestartPolicy::Never => "never".into(),
+        policy => format!(
+            "{policy:?}, after {} to {}; at once after a run of {}",
+            span(backoff.0),
+            span(max_backoff.0),
+            span(reset_after.0)
+        ),
+    }
 }
 
 fn limits(manifest: &Manifest) -> String {
@@ -263,6 +274,20 @@ fn observed(page: &mut Page, server: &ServerView, now: Timestamp) {
         let then = if requests::wanted(&server.requests) { "; it is created again after that" } else { "" };
         page.painted("Deletion", tone::NOTICE, format!("requested {} ago{then}", span(now.since(deletion.at))));
     }
+}
+
+/// The default allocation, and then the others, each once.
+fn addresses(allocations: &Allocations) -> Vec<String> {
+    let first = (allocations.default.port != 0).then_some((&allocations.default.ip, allocations.default.port));
+    let others = allocations.mappings.iter().flat_map(|(ip, ports)| ports.iter().map(move |port| (ip, *port)));
+    let mut listed = Vec::new();
+    for (ip, port) in first.into_iter().chain(others) {
+        let text = if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") };
+        if !listed.contains(&text) {
+            listed.push(text);
+        }
+    }
+    listed
 }
 
 /// The ports of the host that the running container has.
@@ -352,6 +377,16 @@ mod tests {
         let text = described(&server);
         assert!(text.contains("ghcr.io/example/java:17; from the next start ghcr.io/example/java:21"), "{text}");
         assert!(text.contains("RestartRequired  60s  the next start changes spec.settings.container.image"), "{text}");
+    }
+
+    #[test]
+    fn allocations_are_listed_once_and_addresses_of_ipv6_have_brackets() {
+        let allocations: Allocations = serde_json::from_value(serde_json::json!({
+            "default": {"ip": "10.0.0.1", "port": 7},
+            "mappings": {"10.0.0.1": [7, 8, 8], "fd00::1": [7, 7]},
+        }))
+        .unwrap();
+        assert_eq!(addresses(&allocations), ["10.0.0.1:7", "10.0.0.1:8", "[fd00::1]:7"]);
     }
 
     #[test]

@@ -38,13 +38,10 @@ pub async fn run(arguments: &NodeArguments, wanted: &Diagnostics, printer: Print
 fn reason(error: &CliError) -> String {
     match error {
         CliError::Config(ConfigError::Invalid { path, faults }) => {
-            let line = faults.iter().find_map(|fault| fault.line).map(|line| format!(", the first one in line {line}"));
+            let line = faults.iter().find_map(|fault| fault.line);
+            let line = line.map(|line| format!("; the first error is in line {line}")).unwrap_or_default();
             let path = path.display();
-            format!(
-                "{path} has {} invalid values{}; `alula validate {path}` shows them",
-                faults.len(),
-                line.unwrap_or_default()
-            )
+            format!("{path} is not valid{line}; `alula validate {path}` shows what is wrong")
         }
         error => error.to_string(),
     }
@@ -75,7 +72,8 @@ async fn without_daemon(config: Result<NodeConfig, String>, contents: Contents) 
         Err(why) => EngineAnswers::none(&why),
     };
     let node = config.as_ref().map_err(Clone::clone);
-    let known = Known { now: Clock::System.now(), node, engine, conditions: None, servers: Vec::new(), log };
+    let known =
+        Known { now: Clock::System.now(), node, engine, conditions: None, not_applied: None, servers: Vec::new(), log };
     Report::new(&known, contents)
 }
 

@@ -16,7 +16,6 @@ const UNSUPPORTED: &[&str] = &[
     "api.remote_download.max_redirects",
     "api.upload_limit",
     "system.quotas.enabled",
-    "system.websocket_log_count",
     "system.sftp.bind_address",
     "system.sftp.bind_port",
     "system.sftp.read_only",
@@ -30,9 +29,6 @@ const UNSUPPORTED: &[&str] = &[
     "system.openat_mode",
     "docker.use_performant_inspect",
     "docker.system_ips",
-    "throttles.enabled",
-    "throttles.lines",
-    "throttles.line_reset_interval",
     "Search.blacklisted_dirs",
     "Search.max_recursion_depth",
 ];

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use super::environment::token;
-use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile};
+use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
 use super::{
     ApiConfig, Directories, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess, Variables,
@@ -18,6 +18,8 @@ use super::{
 const MIN_STARTS: usize = 4;
 /// The longest time, in seconds.
 const CENTURY: i64 = 3_155_760_000;
+/// The most lines for a new console.
+const MAX_BACKLOG: i64 = 10_000;
 
 /// The key of [`NodeConfig::crash_activity_lines`].
 const CRASH_LINES: &str = "system.crash_detection_activity_lines";
@@ -96,10 +98,32 @@ pub struct NodeConfig {
     pub max_transcript_bytes: u64,
     /// Number of files of a console transcript, including the current one.
     pub max_transcript_files: u32,
+    /// Console lines that viewers get in each interval; `None` for no limit.
+    pub console_limit: Option<ConsoleLimit>,
+    /// Lines of a container's log that are sent to a new console.
+    pub console_backlog: u32,
     /// Whether the daemon writes a logrotate file for its log.
     pub rotate_daemon_log: bool,
     /// Invalid values, each with the value that is used.
     pub adjusted: Vec<Problem>,
+}
+
+/// A limit on console lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsoleLimit {
+    /// At most so many.
+    pub lines: u64,
+    /// After this time the count starts again.
+    pub interval: Duration,
+}
+
+impl ConsoleLimit {
+    fn resolve(file: &ThrottlesFile, lenient: &mut Lenient) -> Option<Self> {
+        let lines = lenient.within("throttles.lines", file.lines, 1..=i64::from(u32::MAX), "lines", 2000);
+        let (key, interval) = ("throttles.line_reset_interval", file.line_reset_interval);
+        let milliseconds = lenient.within(key, interval, 1..=3_600_000, "milliseconds", 100);
+        file.enabled.then_some(Self { lines, interval: Duration::from_millis(milliseconds) })
+    }
 }
 
 /// A system user.
@@ -189,6 +213,9 @@ impl NodeConfig {
         let transcript_mib: Option<u64> = lenient.require(transcript_mib);
         let transcript_files = lenient.require(within("alula.logs.max_files", logs.max_files, 1..=1000, "files"));
         let rootless = ContainerUser::resolve(system, lenient);
+        let console_limit = ConsoleLimit::resolve(&file.throttles, lenient);
+        let (key, backlog) = ("system.websocket_log_count", system.websocket_log_count);
+        let console_backlog = lenient.within(key, backlog, 0..=MAX_BACKLOG, "lines", 150);
         let allowed_mounts = allowed_mounts(&file.allowed_mounts, lenient);
         let invalid = std::mem::take(&mut lenient.1);
         if !invalid.is_empty() {
@@ -250,6 +277,8 @@ impl NodeConfig {
             fail_on_nonzero_exit: install.fail_on_nonzero_exit,
             max_transcript_bytes: mib * 1024 * 1024,
             max_transcript_files,
+            console_limit,
+            console_backlog,
             rotate_daemon_log: system.enable_log_rotate,
             adjusted,
         })

@@ -125,7 +125,8 @@ impl Merge<'_> {
 
     fn leave_alone(&mut self, path: &str) {
         if self.merged.left_alone.len() < MAX_REPORTED {
-            self.merged.left_alone.push(path.chars().take(MAX_KEY).collect());
+            // The panel sends any text, and the log has lines.
+            self.merged.left_alone.push(path.chars().take(MAX_KEY).flat_map(char::escape_default).collect());
         }
     }
 

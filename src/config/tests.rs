@@ -168,6 +168,9 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
         ("system: {root_directory: /, tmp_directory: /t}", "system.root_directory", "of its own is safer"),
         ("system: {data: /}", "system.data", "of its own is safer"),
         ("allowed_mounts: [mnt, /mnt]", "allowed_mounts", "it is left out"),
+        ("throttles: {lines: 0}", "throttles.lines", "2000 is used"),
+        ("throttles: {line_reset_interval: -1}", "throttles.line_reset_interval", "100 is used"),
+        ("system: {websocket_log_count: -5}", "system.websocket_log_count", "150 is used"),
     ] {
         let node = meaning(&format!("{PANEL}{text}"));
         let [problem] = node.adjusted.as_slice() else { panic!("{text}: {:?}", node.adjusted) };
@@ -182,10 +185,9 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
 #[test]
 fn values_that_have_no_effect_here_are_never_refused() {
     for text in [
-        "system: {websocket_log_count: -5, openat_mode: bogus}",
+        "system: {openat_mode: bogus}",
         "system: {sftp: {bind_port: 99999, bind_address: nowhere}, backups: {compression_level: best, write_limit: -1}}",
         "api: {upload_limit: -1, remote_download: {max_redirects: -1}}",
-        "throttles: {lines: 0, line_reset_interval: 0}",
         "Search: {max_recursion_depth: -1}",
         "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",
         "docker: {log_config: {type: bogus, config: {a: b}}, registries: {'': {}, '::': {username: a}}}",

@@ -17,11 +17,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::done::DoneMatcher;
 use super::replay::{Replay, Rest};
 use super::transcript::Transcript;
-use crate::events::{EventKind, Events};
+use super::viewers::Viewers;
 use crate::model::settings::Startup;
 use crate::runtime::lines::{Lines, display_text};
 use crate::runtime::{Attachment, Output};
@@ -29,34 +30,11 @@ use crate::runtime::{Attachment, Output};
 /// Bytes for the input, and where the result is sent.
 pub(super) type Command = (Vec<u8>, oneshot::Sender<io::Result<()>>);
 
-/// The destinations of lines.
-#[derive(Clone)]
-pub(super) struct Sinks {
-    pub transcript: Transcript,
-    pub events: Events,
-}
-
-impl Sinks {
-    fn print(&self, line: &[u8]) {
-        let number = self.transcript.print(line);
-        self.publish(line, number);
-    }
-
-    fn print_unfinished(&self, piece: &[u8]) {
-        let number = self.transcript.print_unfinished(piece);
-        self.publish(piece, number);
-    }
-
-    fn publish(&self, line: &[u8], number: u64) {
-        let make = || EventKind::Console { line: display_text(line).into(), number };
-        self.events.publish_output(self.transcript.server(), make);
-    }
-}
-
 /// The state of an attachment's task.
 pub(super) struct Session<F> {
     startup: watch::Receiver<Option<Startup>>,
-    sinks: Sinks,
+    transcript: Transcript,
+    viewers: Box<Viewers>,
     /// Called when the start-up has finished.
     on_done: F,
     /// The container's log, until it is read to its end.
@@ -70,12 +48,13 @@ impl<F: Fn()> Session<F> {
     /// A session that matches the start-up in `startup`, and each other one that is sent later.
     pub fn new(
         mut startup: watch::Receiver<Option<Startup>>,
-        sinks: Sinks,
+        transcript: Transcript,
+        viewers: Box<Viewers>,
         on_done: F,
         replay: Option<Box<Replay>>,
     ) -> Self {
         startup.mark_changed();
-        Self { startup, sinks, on_done, replay, matcher: None, lines: Lines::default() }
+        Self { startup, transcript, viewers, on_done, replay, matcher: None, lines: Lines::default() }
     }
 
     /// Runs until the output ends.
@@ -84,13 +63,14 @@ impl<F: Fn()> Session<F> {
             () = self.read(terminal.output) => {}
             () = write(terminal.input, commands) => {}
         }
-        let sinks = &self.sinks;
-        self.lines.finish(|piece| sinks.print_unfinished(piece));
-        sinks.transcript.flush();
+        let Self { lines, transcript, viewers, .. } = &mut self;
+        lines.finish(|piece| viewers.show(&display_text(piece), transcript.print_unfinished(piece), false));
+        viewers.publish();
+        transcript.flush();
     }
 
     async fn read(&mut self, mut output: Output) {
-        let server = self.sinks.transcript.server();
+        let server = self.transcript.server();
         let mut ended = false;
         while !ended || self.replay.is_some() {
             tokio::select! {
@@ -126,7 +106,7 @@ impl<F: Fn()> Session<F> {
         match (piece, &mut self.replay) {
             (Some(piece), Some(replay)) => {
                 let (matcher, on_done) = (&mut self.matcher, &self.on_done);
-                replay.feed(&piece, |line| match_done(matcher, line, on_done));
+                replay.feed(&piece, |line| _ = match_done(matcher, &display_text(line), on_done));
             }
             (None, _) => {
                 let replay = self.replay.take();
@@ -142,26 +122,33 @@ impl<F: Fn()> Session<F> {
 
     fn take_rest(&mut self, rest: Option<Rest>) {
         let Some(rest) = rest else { return };
-        rest.new.iter().for_each(|line| self.sinks.print(line));
+        for line in &rest.new {
+            self.viewers.show(&display_text(line), self.transcript.print(line), false);
+        }
         self.lines = rest.lines;
         self.feed(&rest.output);
     }
 
     fn feed(&mut self, piece: &[u8]) {
-        let Self { lines, matcher, on_done, sinks, .. } = self;
+        let Self { lines, matcher, on_done, transcript, viewers, .. } = self;
+        viewers.set_time(Instant::now());
         lines.feed(piece, |line| {
-            match_done(matcher, line, on_done);
-            sinks.print(line);
+            let text = display_text(line);
+            let done = match_done(matcher, &text, on_done);
+            viewers.show(&text, transcript.print(line), done);
         });
+        viewers.publish();
     }
 }
 
-/// Matches one line, until the first match.
-fn match_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) {
-    if matcher.as_ref().is_some_and(|matcher| matcher.matches(&display_text(line))) {
+/// Matches one line, until the first match. Returns whether it is this line.
+fn match_done(matcher: &mut Option<DoneMatcher>, line: &str, on_done: &impl Fn()) -> bool {
+    let done = matcher.as_ref().is_some_and(|matcher| matcher.matches(line));
+    if done {
         *matcher = None;
         on_done();
     }
+    done
 }
 
 /// The next piece of the log, if one is read. Dropping the future loses nothing.

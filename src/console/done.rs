@@ -4,6 +4,8 @@
 //! of Go (RE2), which eggs are written for. An expression that does not compile is logged and compared as text, including its
 //! prefix. Source: the reference's "Attach, console, stdin".
 
+use std::borrow::Cow;
+
 use anstream::adapter::strip_str;
 use regex::{Regex, RegexBuilder};
 
@@ -40,18 +42,17 @@ impl DoneMatcher {
 
     /// Whether this line ends the start-up.
     pub fn matches(&self, line: &str) -> bool {
-        let stripped;
-        let line = if self.strip_ansi {
-            stripped = strip_str(line).to_string();
-            &stripped
-        } else {
-            line
-        };
+        let line = strip(line, self.strip_ansi);
         self.entries.iter().any(|entry| match entry {
             Entry::Text(text) => line.contains(text.as_str()),
-            Entry::Expression(expression) => expression.is_match(line),
+            Entry::Expression(expression) => expression.is_match(&line),
         })
     }
+}
+
+/// The line, without terminal colours if `strip_ansi`.
+pub(super) fn strip(line: &str, strip_ansi: bool) -> Cow<'_, str> {
+    if strip_ansi { strip_str(line).to_string().into() } else { line.into() }
 }
 
 impl Entry {

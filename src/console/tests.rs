@@ -294,7 +294,7 @@ async fn long_commands_are_rejected_and_unread_ones_time_out() {
 /// The text of what is printed by a server or its daemon.
 async fn next_line(subscription: &mut Subscription) -> String {
     match &subscription.recv().await.unwrap().kind {
-        EventKind::Console { line, .. } => line.to_string(),
+        EventKind::Console(output) => output.lines().map(|(_, line)| line).collect::<Vec<_>>().join("\n"),
         EventKind::Daemon { line, .. } => format!("daemon: {line}"),
         other => panic!("{other:?}"),
     }
@@ -341,10 +341,9 @@ async fn handover_and_later_lines_have_no_gap() {
         }
         tokio::time::sleep(5 * SECOND).await;
         while let Some(event) = subscription.try_recv() {
-            if let EventKind::Console { line, number } = &event.kind
-                && *number > handover.last
-            {
-                text += &format!("{line}\n");
+            if let EventKind::Console(output) = &event.kind {
+                let later = output.lines().filter(|(number, _)| *number > handover.last);
+                later.for_each(|(_, line)| text += &format!("{line}\n"));
             }
         }
         assert_eq!(text, lines.join("\n") + "\n", "at {moment} ms");

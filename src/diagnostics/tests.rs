@@ -22,6 +22,7 @@ fn known(node: Result<&NodeConfig, String>) -> Known<'_> {
         now,
         node,
         engine: EngineAnswers { info: Ok(info), containers: Err("it has not answered".into()) },
+        not_applied: Some(NotApplied { at: now, reasons: vec!["debug: is a text: expected true or false".into()] }),
         conditions: Some(vec![NodeCondition {
             r#type: NodeConditionType::ConfigurationApplied,
             status: ConditionStatus::False,
@@ -60,6 +61,7 @@ fn a_report_has_what_is_known_and_hides_what_is_secret() {
         "Internal Webserver: {redacted}\n",
         "Root Directory: /node\n",
         "ConfigurationApplied=False: restart the daemon\n",
+        "debug: is a text: expected true or false\n",
         "Failed: 1\n",
         "Created: 1\n",
         "StepFailed: the image is missing\n",
@@ -84,11 +86,13 @@ fn a_report_without_a_configuration_and_without_an_engine_has_the_reasons() {
     let known = Known {
         engine: EngineAnswers::none("there is no engine"),
         conditions: None,
+        not_applied: None,
         servers: Vec::new(),
         log: Err("no log".into()),
         ..known(Err("config.yml has 1 invalid values".into()))
     };
     let text = Report::new(&known, Contents { endpoints: false, log_lines: Some(5) }).text();
+    assert!(!text.contains("Not Applied"), "{text}");
     for part in ["has 1 invalid values\n", "there is no engine\n", "No daemon runs.\n", "no log\n"] {
         assert!(text.contains(part), "{part:?} is missing:\n{text}");
     }

@@ -13,7 +13,13 @@ fn events() -> Events {
 }
 
 fn line(text: &str) -> EventKind {
-    EventKind::Console { line: text.into(), number: 0 }
+    EventKind::Daemon { line: text.into(), number: 0 }
+}
+
+fn printed(lines: &[&str]) -> EventKind {
+    let mut output = frames::OutputBuilder::new("console output");
+    lines.iter().for_each(|line| output.push(line, 0));
+    EventKind::Console(output.take().unwrap())
 }
 
 fn state() -> EventKind {
@@ -65,16 +71,27 @@ fn nothing_is_created_or_kept_without_a_subscriber() {
 }
 
 #[tokio::test]
-async fn a_slow_subscriber_gets_the_number_of_missed_events_and_continues() {
+async fn a_slow_subscriber_gets_the_number_of_missed_lines_and_continues() {
     let events = events();
     let mut slow = events.subscribe(server(1));
-    for number in 0..CAPACITY + 10 {
-        events.publish_output(server(1), || line(&number.to_string()));
+    let long = "x".repeat(SERVER_BYTES / 3);
+    for _ in 0..4 {
+        events.publish_output(server(1), || printed(&["a", "b", &long]));
     }
     let lagged = slow.recv().await.unwrap();
-    assert_eq!((lagged.uuid, &lagged.kind), (Some(server(1)), &EventKind::Lagged { missed: 10 }));
-    assert_eq!(slow.recv().await.unwrap().kind, line("10"));
-    assert_eq!(kinds(&mut slow).len(), CAPACITY - 1);
+    assert_eq!((lagged.uuid, &lagged.kind), (Some(server(1)), &EventKind::Lagged { missed: 6 }));
+    assert_eq!(kinds(&mut slow).len(), 2);
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_keeps_a_burst_of_output() {
+    let events = events();
+    let mut slow = events.subscribe(server(1));
+    let text = "x".repeat(100);
+    for _ in 0..2000 {
+        events.publish_output(server(1), || printed(&[text.as_str(); 100]));
+    }
+    assert_eq!(kinds(&mut slow).len(), 2000, "200,000 lines");
 }
 
 #[tokio::test]
@@ -86,6 +103,7 @@ async fn a_broadcast_ends_after_its_server_is_removed_and_the_rest_is_read() {
     let mut new = events.subscribe(server(1));
     events.publish_output(server(1), || line("of another server of this name"));
     assert_eq!(old.recv().await.unwrap().kind, line("last"));
+    assert_eq!(old.recv().await.unwrap().kind, EventKind::Deleted);
     assert!(old.recv().await.is_none());
     drop(old);
     assert_eq!(kinds(&mut new).len(), 1, "the end of the earlier one does not affect it");
@@ -105,7 +123,7 @@ fn events_are_serialized_with_their_type() {
     let id = server(1).to_string();
     assert_eq!(
         form(Some(server(1)), line("hi")),
-        format!(r#"{{"uuid":"{id}","at":"2023-11-14T22:13:20.000Z","type":"console","line":"hi"}}"#)
+        format!(r#"{{"uuid":"{id}","at":"2023-11-14T22:13:20.000Z","type":"daemon","line":"hi"}}"#)
     );
     assert_eq!(
         form(None, EventKind::Lagged { missed: 3 }),

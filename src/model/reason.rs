@@ -107,6 +107,10 @@ pub enum Reason {
     /// Fields of the manifest that need another container have changed: a restart applies them.
     RestartRequired,
 
+    // `LimitsEnforced`
+    /// The kernel of this host cannot enforce a limit.
+    NotSupported,
+
     // `Running`
     /// A person has paused the container.
     Paused,
@@ -238,6 +242,26 @@ impl Reason {
     /// The reason as text.
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether this reason of `Running` needs the attention of a person: users read it on the server's console.
+    pub fn is_for_users(self) -> bool {
+        matches!(
+            self,
+            Reason::Suspended
+                | Reason::InstallFailed
+                | Reason::DiskLimitExceeded
+                | Reason::PanelRejected
+                | Reason::PermissionsFailed
+                | Reason::FoldersInTheWay
+                | Reason::ImagePullBackOff
+                | Reason::InvalidImage
+                | Reason::MountUnresponsive
+                | Reason::ContainerRejected
+                | Reason::RuntimeUnreachable
+                | Reason::Expired
+                | Reason::InternalError
+        )
     }
 
     /// The reason of the event for an installation with this result.

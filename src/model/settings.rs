@@ -7,6 +7,7 @@
 #![allow(missing_docs)]
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -99,6 +100,30 @@ pub struct Build {
     pub threads: String,
     /// Let the kernel kill the server when it is out of memory.
     pub oom_killer: bool,
+}
+
+/// A limit that the kernel of a host does not enforce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnenforcedLimit {
+    /// The OOM killer cannot be turned off.
+    OomKiller,
+    /// Swap is not counted.
+    Swap,
+    /// Disk traffic has no weights.
+    IoWeight,
+}
+
+impl Display for UnenforcedLimit {
+    /// The field of the settings, and what happens instead.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            UnenforcedLimit::OomKiller => {
+                "oom_killer: false (control groups of version 2 cannot turn the OOM killer off: a server that exceeds its memory is killed)"
+            }
+            UnenforcedLimit::Swap => "swap (the kernel does not count swap: the server may use more; boot with swapaccount=1)",
+            UnenforcedLimit::IoWeight => "io_weight (the kernel has no weights for disk traffic: all servers have the same share)",
+        })
+    }
 }
 
 impl Default for Build {

@@ -83,6 +83,8 @@ pub enum ConditionType {
     ContainerReady,
     /// The running container was created from the current manifest. If not, a restart applies it.
     UpToDate,
+    /// The kernel enforces the limits of the running server. Present only while it does not enforce all of them.
+    LimitsEnforced,
     /// The server runs as requested.
     Running,
     /// The files fit into the disk limit.
@@ -99,7 +101,7 @@ impl ConditionType {
     pub fn is_failing(self, status: ConditionStatus, reason: Reason) -> bool {
         match self {
             // A server is ready with the values that it was started with.
-            ConditionType::Ready | ConditionType::UpToDate => false,
+            ConditionType::Ready | ConditionType::UpToDate | ConditionType::LimitsEnforced => false,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,
@@ -273,6 +275,7 @@ mod tests {
             (Deleting, True, Reason::Requested, false),
             (Deleting, True, Reason::FilesInTheWay, true),
             (ConditionType::UpToDate, False, Reason::RestartRequired, false),
+            (ConditionType::LimitsEnforced, False, Reason::NotSupported, false),
         ] {
             assert_eq!(condition.is_failing(status, reason), failing, "{condition} {status} {reason}");
         }

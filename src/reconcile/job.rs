@@ -89,6 +89,11 @@ impl Subject {
         Subject::Image { of: Box::new(self.clone()), role, image: image.to_owned() }
     }
 
+    /// Whether this is the server's image, for a start.
+    pub fn is_image_of_start(&self) -> bool {
+        matches!(self, Subject::Image { of, role: Role::Server, .. } if matches!(**of, Subject::Start(_)))
+    }
+
     /// Whether a job for this one ends a job of the same kind for `other`.
     pub fn replaces(&self, other: &Subject) -> bool {
         match (self, other) {

@@ -100,8 +100,29 @@ impl From<FilesError> for JobError {
     }
 }
 
+/// What users read on the server's console when a job begins. Source: websocket, "Daemon notices".
+fn announcement(kind: JobKind, subject: &Subject) -> Option<&'static str> {
+    match (kind, subject) {
+        (JobKind::Usage, Subject::Start(_)) => {
+            Some("checking server disk space usage, this could take a few seconds...")
+        }
+        (JobKind::ConfigFiles, _) => Some("Updating process configuration files..."),
+        (JobKind::Permissions, _) => {
+            Some("Ensuring file permissions are set correctly, this could take a few seconds...")
+        }
+        (JobKind::Image, _) if subject.is_image_of_start() => {
+            Some("Pulling Docker container image, this could take a few minutes to complete...")
+        }
+        _ => None,
+    }
+}
+
 /// Starts a job.
 pub fn start(context: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subject) {
+    // Here and not in the job, so that jobs that are started together are announced in order.
+    if let Some(text) = announcement(kind, subject) {
+        context.console.announce(id, text);
+    }
     let run = context.servers.job_starting(id, kind, subject);
     let job = JobRun { context: context.clone(), server: id, subject: subject.clone() };
     let task = context.tasks.spawn(format!("{kind:?} {id}"), async move {
@@ -109,12 +130,16 @@ pub fn start(context: &Arc<Context>, id: ServerId, kind: JobKind, subject: &Subj
         let result = work
             .await
             .unwrap_or_else(|_| Err(JobError::new(retry::FILES, format!("{kind:?} panicked (bug, please report it)"))));
-        end(&job.context, id, kind, run, result);
+        end(&job, kind, run, result);
     });
     context.servers.job_started(id, run, task);
 }
 
-fn end(context: &Context, id: ServerId, kind: JobKind, run: u64, result: Result<(), JobError>) {
+fn end(job: &JobRun, kind: JobKind, run: u64, result: Result<(), JobError>) {
+    let (context, id, subject) = (&job.context, job.server, &job.subject);
+    if kind == JobKind::Image && subject.is_image_of_start() && result.is_ok() {
+        context.console.announce(id, "Finished pulling Docker container image");
+    }
     let answered = result.as_ref().map_or_else(|error| error.fatal, |_| true);
     context.servers.job_finished(id, run, result);
     if kind.asks_panel() && context.sync.as_ref().is_some_and(|sync| sync.note_answer(answered)) {

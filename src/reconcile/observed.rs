@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::job::{JobKind, Subject};
 use super::step::StepKind;
 use crate::clock::Moment;
+use crate::model::settings::UnenforcedLimit;
 use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState, Record, Timestamp};
 
 /// Everything that the planner needs besides manifest, requests and record.
@@ -121,6 +122,8 @@ pub struct WantedContainer {
     pub image: String,
     /// Digests of the manifest's fields.
     pub fields: Fields,
+    /// Limits that the kernel does not enforce.
+    pub unenforced: Vec<UnenforcedLimit>,
 }
 
 /// How far a stop has come. After a restart of the daemon it is sent again.

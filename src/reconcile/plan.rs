@@ -153,6 +153,7 @@ impl<'a> Planner<'a> {
             None => self.plan_installed(manifest),
         }
         self.compare_fields(manifest);
+        self.compare_limits();
         self.compare_files();
         self.remove_duplicates();
         self.finish();

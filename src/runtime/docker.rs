@@ -32,13 +32,14 @@ use async_trait::async_trait;
 use bollard::Docker;
 use bollard::errors::Error;
 use futures_util::stream::BoxStream;
+use tokio::sync::broadcast;
 
 use super::cgroup::Cgroups;
 use super::host::{Engine, Host};
 use super::spec_builder;
 use super::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
-    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, RuntimeError,
+    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, PullLine, RuntimeError,
     RuntimeEvent, container_name,
 };
 use crate::config::RegistryFile;
@@ -118,6 +119,10 @@ impl DockerRuntime {
 impl Runtime for DockerRuntime {
     fn host(&self) -> HostInfo {
         self.host.info()
+    }
+
+    fn pulls(&self) -> broadcast::Receiver<PullLine> {
+        self.host.pulls()
     }
 
     async fn prepare_node(&self) -> Result<(), RuntimeError> {

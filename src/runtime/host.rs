@@ -13,10 +13,10 @@ mod volumes;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::SetOnce;
+use tokio::sync::{SetOnce, broadcast};
 use tokio::time::Instant;
 
-use super::{BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkInfo, RuntimeError, spec_builder};
+use super::{BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkInfo, PullLine, RuntimeError, spec_builder};
 use crate::config::NodeConfig;
 use crate::model::{NodeIdentity, ServerId};
 use crate::tasks::{Blocking, Tasks};
@@ -72,6 +72,11 @@ impl Host {
     /// What container specs depend on, as observed last.
     pub fn info(&self) -> HostInfo {
         HostInfo { network: self.network().unwrap_or_default(), kernel: self.kernel, identity: self.identity.clone() }
+    }
+
+    /// Subscribes to the progress of all pulls from now on.
+    pub fn pulls(&self) -> broadcast::Receiver<PullLine> {
+        self.images.lines()
     }
 
     /// Creates the network of the servers if it is missing. Afterwards [`Host::settled`] does not wait.

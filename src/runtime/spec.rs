@@ -129,6 +129,8 @@ pub struct KernelLimits {
     pub block_io_weight: bool,
     /// Disabling the OOM killer for a container.
     pub oom_kill_disable: bool,
+    /// Limiting swap, or the host has none.
+    pub swap: bool,
 }
 
 /// A log driver and its options.

@@ -14,6 +14,7 @@ mod network;
 
 use std::collections::BTreeMap;
 
+pub use limits::unenforced;
 pub use mounts::clean_path;
 pub use network::{interface, network, outgoing_network, server_network, server_network_name};
 

@@ -110,7 +110,7 @@ impl Gauge {
         }
     }
 
-    /// Adds what the engine has told.
+    /// Adds what the engine has answered.
     pub(super) fn add(&self, counters: Counters) {
         self.readings().add(Instant::now(), counters);
     }

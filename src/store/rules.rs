@@ -56,7 +56,7 @@ fn check_file(spec: &Spec, wrong: &mut Vec<String>) {
     check_mounts(&spec.settings, wrong);
     wrong.extend(check_image("spec.settings.container.image", &spec.settings.container.image).err());
     if let Some(script) = spec.script.as_ref().filter(|script| !script.is_blank()) {
-        wrong.extend(check_image("spec.script.image", &script.image).err());
+        wrong.extend(check_script_image(&script.image).err());
     }
     check_allocations(&spec.settings.allocations, wrong);
     check_build(&spec.settings.build, wrong);
@@ -97,6 +97,18 @@ fn check_image(key: &str, image: &str) -> Result<(), String> {
         return Err(format!("{key} is {image:?}, and an image's name must be lower case; write {lower}"));
     }
     Ok(())
+}
+
+/// The engine has no local images for scripts: the mark of a server's image would be a part of the name.
+fn check_script_image(image: &str) -> Result<(), String> {
+    let key = "spec.script.image";
+    match image.strip_prefix('~') {
+        Some(reference) => Err(format!(
+            "{key} is {image:?}, and only spec.settings.container.image may have a ~ for a local image; write {reference:?}: with \
+             `alula.pull.policy: if_not_present` in the node's configuration a local image is not pulled"
+        )),
+        None => check_image(key, image),
+    }
 }
 
 fn check_allocations(allocations: &Allocations, wrong: &mut Vec<String>) {

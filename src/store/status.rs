@@ -58,6 +58,9 @@ impl Store {
         if before.state != after.state {
             events.publish(id, None, || EventKind::State { state: after.state });
         }
+        if after.suspended && !before.suspended {
+            events.publish_output(id, || EventKind::Suspended);
+        }
         let same = |a: &Condition, b: &Condition| (a.status, a.reason, &a.message) == (b.status, b.reason, &b.message);
         for condition in &after.conditions {
             if !before.condition(condition.condition_type).is_some_and(|before| same(before, condition)) {

@@ -28,7 +28,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use calls::{Breach, Counts, Ended, Entry, HISTORY, Violation};
 pub use engine::{EPOCH, FakeEngine};
@@ -42,7 +42,7 @@ use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
-    LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, Purpose, Removal, Runtime, RuntimeError, RuntimeEvent,
+    LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, Purpose, Removal, Runtime, PullLine, RuntimeError, RuntimeEvent,
     container_name, spec_builder,
 };
 use images::canonical;
@@ -210,6 +210,10 @@ fn unreachable(attempt: &str) -> RuntimeError {
 impl Runtime for FakeRuntime {
     fn host(&self) -> HostInfo {
         self.host.info()
+    }
+
+    fn pulls(&self) -> broadcast::Receiver<PullLine> {
+        self.host.pulls()
     }
 
     async fn prepare_node(&self) -> Result<(), RuntimeError> {

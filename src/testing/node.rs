@@ -122,7 +122,7 @@ impl TestNode {
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
         let startup = Startup::default();
-        startup.finish(Api::new(self.context.clone()));
+        startup.finish(Api::new(self.context.clone(), self.context.clock.now()));
         api::router(&startup, endpoint, &self.context.node.config)
     }
 }

@@ -20,6 +20,8 @@ fn fragile() -> Program {
 }
 
 async fn running(node: &ApiNode) -> ServerId {
+    let tasks = &node.context.tasks;
+    tasks.spawn("activity", alula::controller::activity::send(node.context.clone()));
     node.engine.set_program(IMAGE, fragile());
     let id = node.add(1);
     let path = format!("/api/servers/{id}/power");

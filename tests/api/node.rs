@@ -126,8 +126,14 @@ impl ApiNode {
         });
         let node = node.build();
         node.start(4);
+        node.context.tasks.spawn("activity", alula::controller::activity::send(node.context.clone()));
         let (router, local) = (node.router(Endpoint::Tcp), node.router(Endpoint::Local));
         Self { node, panel, router, local }
+    }
+
+    /// The API as a TCP client sees it.
+    pub fn tcp(&self) -> axum::Router {
+        self.router.clone()
     }
 
     /// Sends a request as it is.

@@ -84,6 +84,8 @@ async fn a_running_server_has_an_uptime_and_a_memory_limit() {
 
     let limited = |manifest: &mut Manifest| manifest.spec.settings.build.memory_limit = 1000;
     node.context.store.sync(id, None, limited, |_| ()).unwrap();
+    // The container's own limit, which a pass changes.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(utilization().await["memory_limit_bytes"], 1_205_862_400_u64);
 }
 

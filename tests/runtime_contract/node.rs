@@ -1,7 +1,7 @@
 //! Calls about the whole node: events, listings, engine, networks.
 
 use alula::model::{ContainerState, NodeIdentity, Owner, Role};
-use alula::runtime::{ContainerChange, ErrorKind, HostInfo, Listed, Runtime, container_name};
+use alula::runtime::{ContainerChange, ErrorKind, HostInfo, Listed, Runtime, container_name, spec_builder};
 use futures_util::StreamExt;
 
 use crate::harness::{Harness, Subject, TestProgram, node, own_network};
@@ -189,4 +189,28 @@ pub async fn a_missing_network_is_rejected_at_the_start(harness: &dyn Harness) {
     };
     assert_eq!(rejected.kind, ErrorKind::NotFound, "{rejected:?}");
     assert!(rejected.to_string().contains(&subject.spec.network_mode), "{rejected}");
+}
+
+pub async fn the_network_of_a_server_is_removed_after_its_container(harness: &dyn Harness) {
+    let (runtime, mut node) = (harness.runtime(), node());
+    node.docker.network.ipv6 = false;
+    let mut subject = Subject::server(harness, TestProgram::Answers);
+    let network = spec_builder::server_network(subject.server, &node, None);
+    subject.spec.network_mode.clone_from(&network.name);
+    subject.spec.own_network = Some(network);
+    for _ in 0..2 {
+        runtime.prepare(&subject.spec).await.unwrap();
+        let id = subject.start(harness).await;
+        assert!(subject.status(harness).await.running());
+        runtime.remove_network(subject.server).await.expect_err("a container uses it");
+        runtime.remove(&id).await.unwrap();
+        runtime.remove_network(subject.server).await.unwrap();
+    }
+    runtime.remove_network(subject.server).await.expect("there is none any more");
+    let spec = &subject.spec;
+    let started = match runtime.create(spec, &subject.purpose).await {
+        Ok(id) => runtime.start(&id).await,
+        Err(error) => Err(error),
+    };
+    started.expect_err("its network is gone");
 }

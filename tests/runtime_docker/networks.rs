@@ -79,3 +79,27 @@ async fn an_outgoing_network_is_created() {
     assert!(info.gateway.is_some());
     assert_eq!(network.options.unwrap()["com.docker.network.host_ipv4"], "10.213.84.1");
 }
+
+/// An engine has room for some thirty networks of its own choice.
+#[tokio::test]
+async fn networks_of_single_servers_have_small_ranges_of_their_own() {
+    let Some((runtime, docker)) = crate::engine().await else { return };
+    let mut node = alula::testing::node_config(std::path::Path::new("/node"));
+    node.docker.network.ipv6 = false;
+    node.server_networks.range = "10.214.0.0/16".parse().unwrap();
+    let specs: Vec<NetworkSpec> = (0..40)
+        .map(|_| spec_builder::server_network(alula::model::ServerId::new(uuid::Uuid::new_v4()), &node, None))
+        .collect();
+    let mut made = Vec::new();
+    for some in specs.chunks(8) {
+        made.extend(futures_util::future::join_all(some.iter().map(|spec| runtime.ensure_network(spec))).await);
+    }
+    let mut subnets = std::collections::BTreeSet::new();
+    for spec in &specs {
+        let configs = inspected(&docker, spec).await.ipam.unwrap().config.unwrap();
+        subnets.extend(configs.into_iter().filter_map(|config| config.subnet));
+    }
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+    assert_eq!(subnets.len(), 40);
+    assert!(subnets.iter().all(|subnet| subnet.starts_with("10.214.") && subnet.ends_with("/28")), "{subnets:?}");
+}

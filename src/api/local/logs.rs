@@ -77,11 +77,11 @@ async fn console(context: Arc<Context>, request: LogRequest, out: Out) -> io::Re
     let Some(mut subscription) = request.subscription else { return Ok(()) };
     let mut text = if at_line_end { String::new() } else { "\n".to_owned() };
     while let Some(event) = out.wait_for(subscription.recv()).await? {
-        add_line(&context, &event, handover.last, &mut text);
+        add_lines(&context, &event, handover.last, &mut text);
         while text.len() < PIECE
             && let Some(event) = subscription.try_recv()
         {
-            add_line(&context, &event, handover.last, &mut text);
+            add_lines(&context, &event, handover.last, &mut text);
         }
         if !text.is_empty() {
             out.send(std::mem::take(&mut text)).await?;
@@ -90,10 +90,16 @@ async fn console(context: Arc<Context>, request: LogRequest, out: Out) -> io::Re
     Ok(())
 }
 
-/// Adds the line of an event, if its number is higher than `last`.
-fn add_line(context: &Context, event: &ServerEvent, last: u64, text: &mut String) {
+/// Adds the lines of an event whose number is higher than `last`.
+fn add_lines(context: &Context, event: &ServerEvent, last: u64, text: &mut String) {
     match &event.kind {
-        EventKind::Console { line, number } if *number > last => text.push_str(line),
+        EventKind::Console(output) => {
+            for (_, line) in output.lines().filter(|(number, _)| *number > last) {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            return;
+        }
         EventKind::Daemon { line, number } if *number > last => text.push_str(&context.console.daemon_line(line)),
         EventKind::Lagged { missed } => {
             let gap = format!("up to {missed} lines are missing here: they were not read in time");
@@ -116,7 +122,7 @@ async fn install(context: Arc<Context>, request: LogRequest, out: Out) -> io::Re
         let Some(subscription) = &mut subscription else { return Ok(()) };
         loop {
             let Some(event) = out.wait_for(subscription.recv()).await? else { return Ok(()) };
-            if matches!(event.kind, EventKind::Install { .. } | EventKind::Lagged { .. }) {
+            if matches!(event.kind, EventKind::Install(_) | EventKind::Lagged { .. }) {
                 break;
             }
         }

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::api::request::{ServerPath, parameter};
 use crate::api::startup::Started;
-use crate::api::{ApiError, response};
+use crate::api::{Api, ApiError, response};
 use crate::files::install_log;
-use crate::model::Role;
+use crate::model::{Role, ServerId};
 
 /// Maximum of lines in a response.
 const MAX_LINES: u32 = 100;
@@ -25,12 +25,20 @@ pub async fn logs(
     api.server(id)?;
     let size = parameter(query.as_deref(), "size").and_then(|size| size.parse().ok());
     let size = size.filter(|size| (1..=MAX_LINES).contains(size)).unwrap_or(MAX_LINES);
+    let lines = last_lines(&api, id, size).await?;
+    let value = json!({"data": (!lines.is_empty()).then_some(lines)});
+    Ok(response::json(value.to_string()))
+}
+
+/// The last lines of the log of a server's container.
+///
+/// # Errors
+/// There is no container, or its log cannot be read.
+pub async fn last_lines(api: &Api, id: ServerId, count: u32) -> Result<Vec<String>, ApiError> {
     let failed = |error: crate::runtime::RuntimeError| ApiError::Failed(error.to_string());
     let container = api.context.runtime.inspect(id, Role::Server).await.map_err(failed)?;
     let container = container.ok_or_else(|| ApiError::Failed(format!("server {id} has no container")))?;
-    let lines = api.context.last_lines(id, &container.id, size).await;
-    let lines = lines.map_err(|error| ApiError::Failed(error.to_string()))?;
-    Ok(response::json(json!({"data": (!lines.is_empty()).then_some(lines)}).to_string()))
+    api.context.last_lines(id, &container.id, count).await.map_err(|error| ApiError::Failed(error.to_string()))
 }
 
 /// `GET /api/servers/{server}/install-logs`: the output of the last install script.

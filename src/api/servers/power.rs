@@ -91,8 +91,7 @@ struct CommandsBody {
     commands: Vec<String>,
 }
 
-/// `POST /api/servers/{server}/commands`: sends lines to the server's terminal. The egg's stop command is a request to stop, unless
-/// the server is being stopped already: some servers need it twice.
+/// `POST /api/servers/{server}/commands`: sends lines to the server's terminal.
 pub async fn commands(
     Started(api): Started,
     ServerPath(id): ServerPath,
@@ -104,21 +103,28 @@ pub async fn commands(
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, message));
     }
     let wanted: CommandsBody = body::object(&body)?;
-    let stop = &known.manifest.spec.process.stop;
     for command in &wanted.commands {
-        let is_stop = stop.kind == "command" && *command == stop.value;
-        if is_stopping(&api, &api.server(id)?) {
-            // The stop command itself is sent first.
-            let sent = || stop_was_sent(&api, known.id);
-            api.context.servers.wait(known.id, wait::COMMAND_FOR_TERMINAL, sent).await;
-        } else if is_stop {
-            request_power(&api, known.id, Wanted { verb: Verb::Stop, wait: None, timeout: None }, Requester::Panel)
-                .await?;
-            continue;
-        }
-        send_command(&api, known.id, command).await?;
+        run_command(&api, &known, command).await?;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sends a line to a server's terminal. The egg's stop command is a request to stop, unless the server is being stopped already: some
+/// servers need it twice.
+///
+/// # Errors
+/// The line cannot be sent, or the request is not accepted.
+pub async fn run_command(api: &Api, known: &Known, line: &str) -> Result<(), ApiError> {
+    let stop = &known.manifest.spec.process.stop;
+    if is_stopping(api, &api.server(known.id)?) {
+        // The stop command itself is sent first.
+        let sent = || stop_was_sent(api, known.id);
+        api.context.servers.wait(known.id, wait::COMMAND_FOR_TERMINAL, sent).await;
+    } else if stop.kind == "command" && line == stop.value {
+        let stop = Wanted { verb: Verb::Stop, wait: None, timeout: None };
+        return request_power(api, known.id, stop, Requester::Panel).await;
+    }
+    send_command(api, known.id, line).await
 }
 
 /// Whether the server is being stopped, or a stop is pending.
@@ -138,21 +144,4 @@ async fn send_command(api: &Api, id: ServerId, line: &str) -> Result<(), ApiErro
     api.context.console.send_command(id, line).await.map_err(|error| {
         ApiError::new(StatusCode::BAD_GATEWAY, format!("The command could not be sent to the server: {error}"))
     })
-}
-
-#[derive(Deserialize)]
-struct DenyBody {
-    #[serde(default, rename = "jtis")]
-    _tokens: Vec<String>,
-}
-
-/// `POST /api/servers/{server}/ws/deny`: this release accepts no console token, so all of them are denied already.
-pub async fn deny_tokens(
-    Started(api): Started,
-    ServerPath(id): ServerPath,
-    body: RequestBody,
-) -> Result<StatusCode, ApiError> {
-    api.server(id)?;
-    body::object::<DenyBody>(&body)?;
-    Ok(StatusCode::NO_CONTENT)
 }

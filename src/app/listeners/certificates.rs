@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::OwnedMutexGuard;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -31,6 +32,8 @@ pub struct Certificates {
     interval: Duration,
     /// `None` until the files can be read.
     current: Mutex<Option<Arc<ServerConfig>>>,
+    /// Used until then.
+    fallback: Option<Arc<ServerConfig>>,
     conditions: NodeConditions,
     /// Locked by the handshake that checks the files. Other handshakes use the current pair meanwhile.
     last_check: Arc<tokio::sync::Mutex<Check>>,
@@ -78,8 +81,34 @@ impl Certificates {
             interval,
             conditions,
             current: Mutex::new(config.ok().map(Arc::new)),
+            fallback: None,
             last_check: Arc::new(tokio::sync::Mutex::new(check)),
         })
+    }
+
+    /// Reads certificate and key from one file, which another task writes: it calls [`reload`](Self::reload), and sets the
+    /// condition meanwhile. Until it has, clients get a self-signed certificate with this name.
+    pub fn automatic(file: &Path, hostname: &str, conditions: NodeConditions) -> Arc<Self> {
+        let files = TlsFiles { cert: file.to_owned(), key: file.to_owned() };
+        let check = Check::of(&files);
+        let current = read(&files).ok().map(Arc::new);
+        let fallback = self_signed(hostname).inspect_err(|error| {
+            tracing::error!(error = chain(error), "cannot make a certificate; clients are refused until there is one");
+        });
+        Arc::new(Self {
+            files,
+            interval: Duration::MAX,
+            conditions,
+            current: Mutex::new(current),
+            fallback: fallback.ok().map(Arc::new),
+            last_check: Arc::new(tokio::sync::Mutex::new(check)),
+        })
+    }
+
+    /// Reads the files again, if they have changed.
+    pub async fn reload(self: &Arc<Self>) {
+        let last = self.last_check.clone().lock_owned().await;
+        self.check_now(last).await;
     }
 
     /// Makes the TLS handshake with the newest pair.
@@ -91,8 +120,10 @@ impl Certificates {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         self.check().await;
-        let config =
-            self.current().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no certificate"))?;
+        let config = self
+            .current()
+            .or(self.fallback.clone())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no certificate"))?;
         TlsAcceptor::from(config).accept(stream).await
     }
 
@@ -109,10 +140,13 @@ impl Certificates {
     }
 
     async fn check(self: &Arc<Self>) {
-        let Ok(mut last) = self.last_check.clone().try_lock_owned() else { return };
-        if last.at.elapsed() < self.interval {
-            return;
+        let Ok(last) = self.last_check.clone().try_lock_owned() else { return };
+        if last.at.elapsed() >= self.interval {
+            self.check_now(last).await;
         }
+    }
+
+    async fn check_now(self: &Arc<Self>, mut last: OwnedMutexGuard<Check>) {
         let this = self.clone();
         // The lock moves into the call: a file system that hangs blocks this handshake alone.
         if let Some(renewed) = Blocking::Pool.run(move || this.renew(&mut last, read)).await {
@@ -172,10 +206,22 @@ fn read(files: &TlsFiles) -> anyhow::Result<ServerConfig> {
         .with_context(|| format!("cannot read `api.ssl.cert` {}", files.cert.display()))?;
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .with_context(|| format!("cannot read `api.ssl.key` {}", files.key.display()))?;
-    let mut config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .with_context(|| format!("{} and {} do not belong together", files.cert.display(), files.key.display()))?;
+    server_config(certificates, key)
+        .with_context(|| format!("{} and {} do not belong together", files.cert.display(), files.key.display()))
+}
+
+/// A new certificate for clients that verify none.
+fn self_signed(hostname: &str) -> anyhow::Result<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed([hostname.to_owned()])?;
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(anyhow::Error::msg)?;
+    Ok(server_config(vec![made.cert.der().clone()], key)?)
+}
+
+fn server_config(
+    certificates: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, tokio_rustls::rustls::Error> {
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(certificates, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

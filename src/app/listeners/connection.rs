@@ -36,14 +36,14 @@ pub struct Connection {
 
 impl Connection {
     /// Serves HTTP/1 and HTTP/2 until the client closes the connection, the connection is idle for too long, or the daemon ends.
-    /// Upgrades are not offered: an upgraded stream would leave this task, and with it the count of connections.
+    /// The stream of a websocket leaves this task, and with it the count of connections: it has a limit of its own.
     pub async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Self { peer, router, limits, tasks, activity, end } = self;
         let of_requests = activity.clone();
         let service = service_fn(move |request| answer(router.clone(), request, peer, of_requests.clone()));
         let mut http = auto::Builder::new(Streams(tasks));
         http.http1().timer(TokioTimer::new()).header_read_timeout(limits.idle);
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
         tokio::select! {
             // An error means that the client has gone, or does not speak HTTP.
             _ = connection.as_mut() => return,

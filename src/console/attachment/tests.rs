@@ -10,9 +10,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::console::{Features, Sinks};
+use crate::console::throttle::Throttle;
 use crate::clock::Clock;
 use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
-use crate::events::Subscription;
+use crate::events::{EventKind, Events, Subscription};
 use crate::model::ServerId;
 use crate::model::settings::Startup;
 use crate::runtime::{ErrorKind, LogPart, RuntimeError};
@@ -49,6 +51,10 @@ async fn sinks(root: &TempDir) -> Sinks {
     Sinks { transcript, events: Events::new(Clock::System) }
 }
 
+fn viewers(sinks: Sinks) -> Box<Viewers> {
+    Box::new(Viewers::new(sinks, watch::channel(Features::default()).1, Throttle::new(None)))
+}
+
 async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
     let root = TempDir::new().unwrap();
     let server = ServerId::new(uuid::Uuid::nil());
@@ -68,7 +74,7 @@ async fn terminal(done: &[&str], replay: Option<Replay>) -> Terminal {
         move || *seen.lock().unwrap() += 1
     };
     let (startup, to_match) = watch::channel(Some(startup));
-    let session = Session::new(to_match, sinks, on_done, replay.map(Box::new));
+    let session = Session::new(to_match, sinks.transcript.clone(), viewers(sinks), on_done, replay.map(Box::new));
     let task = tokio::spawn(session.run(attachment, to_write));
     Terminal { root, output, input, commands, startup, done: seen, watcher, task }
 }
@@ -95,8 +101,8 @@ impl Terminal {
 
     fn watched(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.watcher.try_recv())
-            .map(|event| match &event.kind {
-                EventKind::Console { line, .. } => line.to_string(),
+            .flat_map(|event| match &event.kind {
+                EventKind::Console(output) => output.lines().map(|(_, line)| line).collect::<Vec<_>>(),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -199,7 +205,7 @@ async fn endless_commands_do_not_block_the_output() {
     };
     let (_startup, to_match) = watch::channel(Some(startup));
     let sinks = sinks(&TempDir::new().unwrap()).await;
-    Session::new(to_match, sinks, on_done, None).run(attachment, to_write).await;
+    Session::new(to_match, sinks.transcript.clone(), viewers(sinks), on_done, None).run(attachment, to_write).await;
     let left = left.lock().unwrap().unwrap();
     // The task yields to the output after tokio's budget for one poll, or for a few where chance favours the commands.
     assert!(left > TYPED / 2, "{left} of {TYPED} commands are left to write");
@@ -341,7 +347,7 @@ async fn an_endless_log_times_out() {
 async fn an_attachment_is_small() {
     let attachment = Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) };
     let sinks = sinks(&TempDir::new().unwrap()).await;
-    let session = Session::new(watch::channel(None).1, sinks, || {}, None);
+    let session = Session::new(watch::channel(None).1, sinks.transcript.clone(), viewers(sinks), || {}, None);
     let size = std::mem::size_of_val(&session.run(attachment, mpsc::channel(1).1));
     assert!(size <= 1024, "{size} bytes");
 }

@@ -9,9 +9,6 @@ use crate::egg_files::FileWarning;
 use crate::model::Reason;
 use crate::reconcile::disk_scans::DiskScan;
 
-/// The line that Wings prints before a start.
-const ANNOUNCEMENT: &str = "Updating process configuration files...";
-
 /// Before a start.
 pub(super) struct WriteConfigFiles;
 
@@ -21,7 +18,6 @@ impl BackgroundJob for WriteConfigFiles {
     async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         let (id, context) = (run.server, &run.context);
         let Some(files) = context.egg_files(id) else { return Ok(()) };
-        context.console.announce(id, ANNOUNCEMENT);
         // A job that was replaced may still write its last file.
         let alone = context.servers.config_files(id).lock_owned().await;
         let write = move |cancelled: &AtomicBool| {

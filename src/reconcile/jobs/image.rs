@@ -1,11 +1,16 @@
 //! Makes an image available, and what else its container needs: see [`Runtime::prepare`](crate::runtime::Runtime::prepare).
 
+use std::pin::pin;
+
 use async_trait::async_trait;
 
 use super::{BackgroundJob, JobError, JobRun, Subject};
-use crate::model::Role;
+use crate::events::EventKind;
+use crate::events::frames::{INSTALL_OUTPUT, OutputBuilder};
+use crate::model::{Role, ServerId};
+use crate::reconcile::context::Context;
 use crate::retry;
-use crate::runtime::{ErrorKind, spec_builder};
+use crate::runtime::{ContainerSpec, ErrorKind, PullLine, RuntimeError, spec_builder};
 
 /// Of the server's or the installer's container.
 pub(super) struct PrepareImage;
@@ -25,10 +30,43 @@ impl BackgroundJob for PrepareImage {
             (Subject::Image { role: Role::Installer, .. }, None) => return Ok(()),
             _ => spec_builder::server_container(&manifest, &context.node.config, &host),
         };
-        context.runtime.prepare(&built.spec).await.map_err(|error| JobError {
+        let prepared = match subject {
+            Subject::Image { role: Role::Installer, .. } => context.runtime.prepare(&built.spec).await,
+            _ => prepare_visibly(context, *server, &built.spec).await,
+        };
+        prepared.map_err(|error| JobError {
             fatal: error.kind == ErrorKind::InvalidImage,
             ..JobError::new(retry::IMAGE, error.to_string())
-        })?;
-        Ok(())
+        })
+    }
+}
+
+/// Prepares a server's container, and publishes how its image is pulled.
+async fn prepare_visibly(context: &Context, id: ServerId, spec: &ContainerSpec) -> Result<(), RuntimeError> {
+    let mut pulls = context.runtime.pulls();
+    let mut prepared = pin!(context.runtime.prepare(spec));
+    loop {
+        tokio::select! {
+            result = &mut prepared => {
+                while let Ok(pull) = pulls.try_recv() {
+                    publish(context, id, spec, &pull);
+                }
+                return result;
+            }
+            // Lines that were missed are of no use.
+            Ok(pull) = pulls.recv() => publish(context, id, spec, &pull),
+        }
+    }
+}
+
+fn publish(context: &Context, id: ServerId, spec: &ContainerSpec, pull: &PullLine) {
+    let events = context.store.events();
+    if *pull.image != *spec.image || !events.is_watched(id) {
+        return;
+    }
+    let mut output = OutputBuilder::new(INSTALL_OUTPUT);
+    output.push(&pull.line, 0);
+    if let Some(output) = output.take() {
+        events.publish_output(id, || EventKind::Install(output));
     }
 }

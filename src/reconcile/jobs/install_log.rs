@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use super::read_on::{self, COMPARED, MAX_HELD, ReadOn};
 use super::{BackgroundJob, JobError, JobRun};
 use crate::events::EventKind;
+use crate::events::frames::{INSTALL_OUTPUT, OutputBuilder};
 use crate::files::FilesError;
 use crate::files::install_log::InstallLog;
 use crate::model::ServerId;
@@ -57,8 +58,16 @@ async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => return Ok(()),
         Err(error) => return Err(error.to_string()),
     };
-    let publish = |line: &[u8]| {
-        context.store.events().publish_output(id, || EventKind::Install { line: display_text(line).into() });
+    let (events, mut printed) = (context.store.events(), OutputBuilder::new(INSTALL_OUTPUT));
+    let print = |printed: &mut OutputBuilder, line: &[u8]| {
+        if events.is_watched(id) {
+            printed.push(&display_text(line), 0);
+        }
+    };
+    let publish = |printed: &mut OutputBuilder| {
+        if let Some(output) = printed.take() {
+            events.publish_output(id, || EventKind::Install(output));
+        }
     };
     let mut lines = Lines::default();
     // A follower reads on although the log is full, so that it ends with the script.
@@ -85,13 +94,15 @@ async fn copy(context: &Context, id: ServerId, container: &str, part: LogPart) -
             });
             let new;
             (log, new) = appended.await.map_err(|error| error.to_string())?;
-            lines.feed(&new, publish);
+            lines.feed(&new, |line| print(&mut printed, line));
+            publish(&mut printed);
         }
         if !more {
             break;
         }
     }
-    lines.finish(publish);
+    lines.finish(|line| print(&mut printed, line));
+    publish(&mut printed);
     // The container is removed soon, and with it the only other copy of its output.
     blocking.run(move || log.finish()).await.map_err(|error| error.to_string())
 }

@@ -9,6 +9,7 @@ mod power;
 use std::sync::Arc;
 
 use super::{Context, StepError};
+use crate::events::EventKind;
 use crate::model::{ContainerState, ContainerStatus, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
@@ -23,7 +24,7 @@ impl Context {
     pub(super) async fn execute(self: &Arc<Self>, id: ServerId, step: &Step) -> Result<bool, StepError> {
         match step {
             Step::Accept => refresh(&self.store, self.clock, id).await?,
-            Step::TakeInstallSlot => return Ok(self.slots.take(id, 0)),
+            Step::TakeInstallSlot => return Ok(self.take_install_slot(id)),
             Step::ReleaseInstallSlot => self.release_slot(id),
             Step::TakeStartSlot { priority } => return Ok(self.start_slots.take(id, *priority)),
             Step::ReleaseStartSlot => self.release_start_slot(id),
@@ -60,6 +61,15 @@ impl Context {
             Step::Forget => self.forget(id).await?,
         }
         Ok(true)
+    }
+
+    /// An installation that has its slot begins to work.
+    fn take_install_slot(&self, id: ServerId) -> bool {
+        let taken = self.slots.take(id, 0);
+        if taken {
+            self.store.events().publish_output(id, || EventKind::InstallBegun);
+        }
+        taken
     }
 
     async fn commit(&self, id: ServerId, edit: impl FnOnce(&mut Record) + Send + 'static) -> Done {

@@ -5,6 +5,7 @@ use crate::config::NodeConfig;
 use crate::egg_files::EggFiles;
 use crate::files::{Layout, directory_id};
 use crate::model::record::AppliedLimits;
+use crate::model::settings::UnenforcedLimit;
 use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::{CrashTime, Lifetime, Observed, WantedContainer};
@@ -141,19 +142,24 @@ async fn wanted(
     if !running && !may_start(snapshot, now) {
         return Ok(None);
     }
-    let Some(built) = built(runtime, node, snapshot) else { return Ok(None) };
+    let (Some(manifest), Some(built)) = (&snapshot.manifest, built(runtime, node, snapshot)) else { return Ok(None) };
+    let unenforced = spec_builder::unenforced(&manifest.spec.settings.build, &runtime.host());
     if running {
         // Its limits and its fields depend on no path.
-        return Ok(Some(wanted_container(None, built.spec)));
+        return Ok(Some(wanted_container(None, built.spec, unenforced)));
     }
     let spec = runtime.resolve(snapshot.id, built).await?.spec;
-    Ok(Some(wanted_container(Some(spec.hash()), spec)))
+    Ok(Some(wanted_container(Some(spec.hash()), spec, unenforced)))
 }
 
-fn wanted_container(spec_hash: Option<String>, spec: ContainerSpec) -> WantedContainer {
+fn wanted_container(
+    spec_hash: Option<String>,
+    spec: ContainerSpec,
+    unenforced: Vec<UnenforcedLimit>,
+) -> WantedContainer {
     let start_limits_hash = spec.start_limits.as_ref().map(Limits::hash);
     let limits_hash = spec.limits.hash();
-    WantedContainer { spec_hash, limits_hash, start_limits_hash, image: spec.image, fields: spec.fields }
+    WantedContainer { spec_hash, limits_hash, start_limits_hash, image: spec.image, fields: spec.fields, unenforced }
 }
 
 /// The spec of the server's container.

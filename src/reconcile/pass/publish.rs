@@ -1,6 +1,6 @@
 //! Publishing what a plan says: status, events, and states for the panel.
 
-use crate::model::{Condition, Manifest, Reason, ServerId};
+use crate::model::{Condition, ConditionType, Manifest, Reason, ServerId};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::Observed;
 use crate::reconcile::plan::Plan;
@@ -13,6 +13,7 @@ impl Context {
         if let Some(sync) = self.sync.as_ref().filter(|_| observed.outage.is_none() && is_reported(snapshot)) {
             sync.state_published(id, &snapshot.record, plan.state);
         }
+        self.tell_users(id, plan);
         let running = observed.server.as_ref().filter(|server| server.running());
         let changed = self.store.set_status(id, |status| {
             if status.state != plan.state {
@@ -46,6 +47,16 @@ impl Context {
             self.stats.observed(id, running);
         }
         changed
+    }
+
+    /// Says on the server's console why the server does not run, when that has changed and a person can do something about it.
+    fn tell_users(&self, id: ServerId, plan: &Plan) {
+        let Some(verdict) = plan.conditions.iter().find(|verdict| verdict.kind == ConditionType::Running) else { return };
+        let published = self.store.status(id);
+        let before = published.as_ref().and_then(|status| status.condition(ConditionType::Running));
+        if verdict.reason.is_for_users() && before.is_some_and(|before| before.reason != verdict.reason) {
+            self.console.announce(id, &verdict.message);
+        }
     }
 
     /// Brings `status.yml` up to date if the status was `published`. Nothing depends on it, so an error of the disk is logged and no

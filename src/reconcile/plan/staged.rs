@@ -1,5 +1,5 @@
 //! Starts in stages: after a boot of the host or a restart of the engine, the servers that should run are started a few at a time, by
-//! their priority. A start that somebody has asked for since, and one after a crash, needs no slot.
+//! their priority. A start that was requested since, and one after a crash, needs no slot.
 
 use std::time::Duration;
 

@@ -153,11 +153,11 @@ impl Planner<'_> {
     }
 
     fn has_image_and_permissions(&mut self, manifest: &Manifest, key: &Subject) -> bool {
+        // Begun in the order in which users know it; the image is the longer wait.
+        let permissions = self.policy.fix_permissions.then(|| self.job(JobKind::Permissions, key, true));
         let image = self.has_server_image(manifest, key);
-        if !self.policy.fix_permissions {
-            return image;
-        }
-        match self.job(JobKind::Permissions, key, true) {
+        let Some(permissions) = permissions else { return image };
+        match permissions {
             Progress::Ready => return image,
             Progress::Waiting => {
                 self.set_offline(Reason::FixingPermissions, "giving the server's files to their user");

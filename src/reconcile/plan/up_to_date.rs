@@ -1,4 +1,4 @@
-//! Whether a running server has the values of its manifest, or gets them at its next start.
+//! Whether a running server has the values of its manifest, or gets them at its next start, and whether its limits are enforced.
 
 use super::Planner;
 use crate::model::fields::RESOURCES;
@@ -31,6 +31,18 @@ impl Planner<'_> {
         let restart = format!("`alula power restart {}`", manifest.metadata.uuid);
         let message = format!("the next start changes {list}; restart the server to apply it: {restart}");
         self.set_false(ConditionType::UpToDate, Reason::RestartRequired, message);
+    }
+
+    /// Names the limits of a running server that the kernel of its host does not enforce.
+    pub(super) fn compare_limits(&mut self) {
+        let unenforced = self.observed.wanted.as_ref().map(|wanted| wanted.unenforced.as_slice()).unwrap_or_default();
+        let running = self.observed.server.as_ref().is_some_and(ContainerStatus::running);
+        if !running || unenforced.is_empty() {
+            return;
+        }
+        let list: Vec<String> = unenforced.iter().map(ToString::to_string).collect();
+        let message = format!("this host does not enforce {}", list.join(", "));
+        self.set_false(ConditionType::LimitsEnforced, Reason::NotSupported, message);
     }
 }
 

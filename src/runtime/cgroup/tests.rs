@@ -150,7 +150,7 @@ eth0:1:18446744073709551615 1 0 0 0 0 0 0 7 1 0 0 0 0 0 0\n";
 }
 
 #[test]
-fn a_meter_reads_its_files_anew_each_time() {
+fn a_meter_reads_its_files_again_each_time() {
     let root = tempfile::tempdir().unwrap();
     let (proc, group) = (root.path().join("proc"), root.path().join("cgroup/docker").join(ID));
     let write = |path: &Path, text: &str| {

@@ -17,7 +17,11 @@ pub(super) fn translate(attempt: String, error: &Error, address: &Address) -> Ru
             unavailable(brief(message))
         }
         Error::DockerResponseServerError { status_code, message } => {
-            RuntimeError::new(kind(*status_code, message), &attempt, brief(message))
+            let message = match remedy(message) {
+                Some(remedy) => format!("{}; {remedy}", brief(message)),
+                None => brief(message),
+            };
+            RuntimeError::new(kind(*status_code, &message), &attempt, message)
         }
         Error::DockerStreamError { error } => RuntimeError::new(kind(500, error), &attempt, brief(error)),
         Error::HyperLegacyError { .. }
@@ -51,6 +55,14 @@ fn kind(status: u16, message: &str) -> ErrorKind {
         501 => ErrorKind::Unsupported,
         _ => ErrorKind::Failed,
     }
+}
+
+/// What to do about a rejection whose text does not say it.
+fn remedy(message: &str) -> Option<&'static str> {
+    let lower = message.to_lowercase();
+    ["no command specified", "no command or entrypoint"].iter().any(|text| lower.contains(text)).then_some(
+        "the image has neither an entrypoint nor a command: use one that is made for servers, whose entrypoint runs the variable STARTUP",
+    )
 }
 
 /// Whether the engine was replaced by one that does not support the negotiated version.
@@ -134,6 +146,16 @@ mod tests {
         assert_eq!(stream("unauthorized: authentication required"), ErrorKind::Denied);
         assert_eq!(stream("pull access denied for a/b"), ErrorKind::Denied);
         assert_eq!(stream("manifest unknown"), ErrorKind::Failed);
+    }
+
+    #[test]
+    fn an_image_without_a_command_is_explained() {
+        for message in
+            ["No command specified", "no command or entrypoint provided, and no CMD or ENTRYPOINT from image"]
+        {
+            let text = rejected(400, message).to_string();
+            assert!(text.contains("STARTUP"), "{text}");
+        }
     }
 
     #[test]

@@ -77,15 +77,22 @@ pub fn follow(path: &Path) -> MountSource {
 }
 
 /// Reads what the kernel can limit. Only cgroup v1 can disable the OOM killer: with v2 Docker drops the setting, and Podman
-/// rejects the container. Block I/O has weights with v1, and with v2 if `io.weight` exists.
+/// rejects the container. Block I/O has weights with v1, and with v2 if `io.weight` exists. Swap is
+/// limited where it is counted; a host without swap needs no limit.
 pub fn kernel_limits() -> KernelLimits {
-    kernel_limits_in(Path::new(CGROUPS))
+    kernel_limits_in(Path::new(CGROUPS), rustix::system::sysinfo().totalswap > 0)
 }
 
-fn kernel_limits_in(cgroups: &Path) -> KernelLimits {
+fn kernel_limits_in(cgroups: &Path, has_swap: bool) -> KernelLimits {
+    let groups = || std::fs::read_dir(cgroups).into_iter().flatten().flatten().map(|entry| entry.path());
     let v1 = !cgroups.join("cgroup.controllers").exists();
     let weighs = ["system.slice/io.weight", "io.weight"].iter().any(|file| cgroups.join(file).exists());
-    KernelLimits { block_io_weight: v1 || weighs, oom_kill_disable: v1 }
+    let counts_swap = match v1 {
+        true => cgroups.join("memory/memory.memsw.limit_in_bytes").exists(),
+        // The root has no limits, and so not the file.
+        false => groups().any(|group| group.join("memory.swap.max").exists()),
+    };
+    KernelLimits { block_io_weight: v1 || weighs, oom_kill_disable: v1, swap: counts_swap || !has_swap }
 }
 
 #[cfg(test)]
@@ -124,14 +131,23 @@ mod tests {
     fn limits_by_cgroup_version() {
         let folder = tempfile::tempdir().unwrap();
         let limits = || {
-            let KernelLimits { block_io_weight, oom_kill_disable } = kernel_limits_in(folder.path());
-            (block_io_weight, oom_kill_disable)
+            assert!(kernel_limits_in(folder.path(), false).swap, "a host without swap");
+            let KernelLimits { block_io_weight, oom_kill_disable, swap } = kernel_limits_in(folder.path(), true);
+            (block_io_weight, oom_kill_disable, swap)
         };
-        assert_eq!(limits(), (true, true), "version 1");
+        let write = |file: &str| {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        };
+        assert_eq!(limits(), (true, true, false), "version 1");
+        write("memory/memory.memsw.limit_in_bytes");
+        assert_eq!(limits(), (true, true, true));
         fs::write(folder.path().join("cgroup.controllers"), "cpu io memory").unwrap();
-        assert_eq!(limits(), (false, false));
-        fs::create_dir(folder.path().join("system.slice")).unwrap();
-        fs::write(folder.path().join("system.slice/io.weight"), "").unwrap();
-        assert_eq!(limits(), (true, false));
+        assert_eq!(limits(), (false, false, false), "version 2");
+        write("system.slice/io.weight");
+        assert_eq!(limits(), (true, false, false));
+        write("system.slice/memory.swap.max");
+        assert_eq!(limits(), (true, false, true));
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use super::engine::Engine;
 use super::in_flight::InFlight;
 use crate::config::{NodeConfig, PullPolicy};
-use crate::runtime::{ErrorKind, RuntimeError};
+use crate::runtime::{ErrorKind, PullLine, RuntimeError};
 use crate::tasks::Tasks;
 
 /// The time limit of a pull.
@@ -17,6 +17,8 @@ const PULL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Maximum number of cached ids.
 const REFERENCES: usize = 4096;
+/// Lines about pulls that wait for a slow subscriber.
+const LINES: usize = 256;
 
 /// The images of the engine.
 pub struct Images {
@@ -26,11 +28,18 @@ pub struct Images {
     pulls: InFlight<Result<(), RuntimeError>>,
     /// The ids of images, as observed last, by reference.
     ids: Mutex<BTreeMap<String, String>>,
+    /// The progress of all pulls.
+    lines: broadcast::Sender<PullLine>,
 }
 
 impl Images {
     pub fn new(node: Arc<NodeConfig>, tasks: Tasks) -> Self {
-        Self { node, tasks, pulls: InFlight::default(), ids: Mutex::default() }
+        Self { node, tasks, pulls: InFlight::default(), ids: Mutex::default(), lines: broadcast::Sender::new(LINES) }
+    }
+
+    /// Subscribes to the progress of all pulls from now on.
+    pub fn lines(&self) -> broadcast::Receiver<PullLine> {
+        self.lines.subscribe()
     }
 
     /// The id of an image, as observed last.
@@ -99,8 +108,13 @@ impl Images {
 
     fn begin_pull(&self, engine: impl Engine, name: String, done: oneshot::Sender<Result<(), RuntimeError>>) {
         let credentials = self.node.registries.credentials_for(&name).cloned();
+        let (image, lines): (Arc<str>, _) = (name.as_str().into(), self.lines.clone());
         self.tasks.spawn(format!("pull {name}"), async move {
-            let progress = |line: String| tracing::debug!(image = name, "{line}");
+            let progress = |line: String| {
+                tracing::debug!(image = name, "{line}");
+                // Nobody may listen.
+                let _ = lines.send(PullLine { image: image.clone(), line: line.into() });
+            };
             let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, credentials.as_ref(), &progress)).await;
             let result = match pull {
                 Ok(result) => result.map_err(about_image),

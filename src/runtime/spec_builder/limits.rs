@@ -2,7 +2,7 @@
 
 use crate::config::NodeConfig;
 use crate::model::Resources;
-use crate::model::settings::Build;
+use crate::model::settings::{Build, UnenforcedLimit};
 use crate::runtime::{CPU_PERIOD, HostInfo, Limits};
 
 const MIB: i64 = 1024 * 1024;
@@ -34,6 +34,17 @@ pub(super) fn of_start(limits: &Limits, resources: &Resources) -> Option<Limits>
     limits.cpu.filter(|cpu| *cpu < boost).map(|_| Limits { cpu: Some(boost), ..limits.clone() })
 }
 
+/// What the kernel of this host does not enforce of a server's limits.
+pub fn unenforced(build: &Build, host: &HostInfo) -> Vec<UnenforcedLimit> {
+    let (limited, default) = (build.memory_limit > 0, Build::default());
+    let asked = [
+        (UnenforcedLimit::OomKiller, limited && !build.oom_killer && !host.kernel.oom_kill_disable),
+        (UnenforcedLimit::Swap, limited && build.swap >= 0 && !host.kernel.swap),
+        (UnenforcedLimit::IoWeight, ![0, default.io_weight].contains(&build.io_weight) && !host.kernel.block_io_weight),
+    ];
+    asked.into_iter().filter(|(_, missing)| *missing).map(|(limit, _)| limit).collect()
+}
+
 /// The limits of an installer: the larger ones of the server and of the node's minimum for installers.
 ///
 /// What is unlimited for the server is unlimited for its installer.
@@ -60,7 +71,8 @@ mod tests {
     }
 
     fn host() -> HostInfo {
-        HostInfo { kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true }, ..HostInfo::default() }
+        let kernel = KernelLimits { block_io_weight: true, oom_kill_disable: true, swap: true };
+        HostInfo { kernel, ..HostInfo::default() }
     }
 
     fn server(change: impl FnOnce(&mut Build)) -> Limits {
@@ -128,6 +140,28 @@ mod tests {
             let start = of_start(&limits, &Resources { cpu_start_boost: boost, ..Resources::default() });
             assert_eq!(start.as_ref().map(|start| start.cpu.unwrap()), expected, "{limit} {boost:?}");
             assert!(start.is_none_or(|start| Limits { cpu: limits.cpu, ..start } == limits), "nothing else changes");
+        }
+    }
+
+    #[test]
+    fn limits_that_the_kernel_does_not_enforce_are_named() {
+        use UnenforcedLimit::{IoWeight, OomKiller, Swap};
+        let build = |memory_limit, swap, oom_killer, io_weight| Build {
+            memory_limit,
+            swap,
+            oom_killer,
+            io_weight,
+            ..Build::default()
+        };
+        for (build, expected) in [
+            (build(512, 0, false, 300), vec![OomKiller, Swap, IoWeight]),
+            (build(512, -1, true, 500), vec![]),
+            (build(512, 64, true, 0), vec![Swap]),
+            // Without a limit of memory there is nothing to enforce.
+            (build(0, 0, false, 500), vec![]),
+        ] {
+            assert_eq!(unenforced(&build, &HostInfo::default()), expected, "{build:?}");
+            assert_eq!(unenforced(&build, &host()), [], "{build:?}");
         }
     }
 

@@ -21,7 +21,7 @@ fn host() -> HostInfo {
     HostInfo {
         identity: Arc::default(),
         network: NetworkInfo { driver: "bridge".into(), gateway: Some("172.30.0.1".into()) },
-        kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true },
+        kernel: KernelLimits { block_io_weight: true, oom_kill_disable: true, swap: true },
     }
 }
 

@@ -54,8 +54,10 @@ impl Disks {
         if !self.measuring.swap(true, Ordering::AcqRel) {
             let (sender, directories, measuring) = (self.latest.clone(), tagged(directories), self.measuring.clone());
             let measure = move || {
-                sender.send_replace(measured(&directories));
+                let disks = measured(&directories);
+                // First, so that a caller who comes in between gets this value or the next one.
                 measuring.store(false, Ordering::Release);
+                sender.send_replace(disks);
             };
             if let Err(error) = blocking.run_detached("disks", measure) {
                 tracing::warn!(%error, "cannot measure the disks");

@@ -116,6 +116,12 @@ fn what_makes_none_is_rejected_in_a_persons_file_alone() {
     }
     let script = json!({"image": "", "entrypoint": "sh", "text": "true"});
     assert!(checked("file", &with("script", script)).unwrap_err().starts_with("spec.script.image is missing"));
+    let local = json!({"image": "~setup:1", "entrypoint": "sh", "text": "true"});
+    let message = checked("file", &with("script", local)).unwrap_err();
+    assert!(
+        message.starts_with("spec.script.image is \"~setup:1\"") && message.contains("write \"setup:1\""),
+        "{message}"
+    );
     let nothing = json!({"image": "", "entrypoint": "", "text": " \r\n"});
     assert_eq!(checked("file", &with("script", nothing)), Ok(()), "nothing runs");
 }

@@ -72,10 +72,20 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
         ("POST", ["servers", uuid, "container", "status"]) if !call_log.without_state_route => {
             state_report(&mut call_log, uuid, &request)
         }
+        ("POST", ["servers", _, "transfer", "failure"]) => no_content(),
+        ("POST", ["activity"]) => activity(&request),
         _ => {
             let detail = format!("The route api/remote{} could not be found.", request.path);
             error(404, "NotFoundHttpException", &detail)
         }
+    }
+}
+
+/// An empty page, as the panel answers.
+fn activity(request: &Recorded) -> Answer {
+    match request.json()["data"].as_array() {
+        Some(rows) if !rows.is_empty() => Response::new(Full::default()),
+        _ => error(422, "ValidationException", "The data field is required."),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Steps of an installation: script, installer, result.
 
 use super::{Context, Done, StepError};
+use crate::events::EventKind;
 use crate::files::install_log;
 use crate::model::{InstallResult, Reason, Role, Script, ServerId};
 use crate::runtime::{BuiltSpec, spec_builder};
@@ -49,6 +50,7 @@ impl Context {
         self.runtime.start(container).await?;
         self.servers.container_changed(id, Role::Installer);
         self.event(id, Reason::InstallStarted, "the install script is running");
+        self.store.events().publish_output(id, || EventKind::InstallerStarted);
         Ok(())
     }
 
@@ -61,6 +63,7 @@ impl Context {
         self.event(id, result.reason.of_install_event(), &result.message);
         self.commit(id, move |record| record.finish_install(result)).await?;
         self.servers.install_recorded(id);
+        self.store.events().publish_output(id, || EventKind::InstallEnded);
         Ok(())
     }
 

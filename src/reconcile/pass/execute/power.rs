@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Context, Done, StepError, ports};
+use crate::console::Features;
 use crate::model::record::{AppliedLimits, Serving};
 use crate::model::{Handled, Reason, Role, ServerId};
 use crate::reconcile::pass::observe::built;
@@ -87,6 +88,11 @@ impl Context {
         let Some(manifest) = &snapshot.manifest else { return Ok(()) };
         let started = snapshot.record.power.started.as_deref() == Some(container);
         let startup = (!started).then_some(&manifest.spec.process.startup);
+        let features = Features {
+            texts: manifest.spec.settings.egg.features.clone(),
+            strip_ansi: manifest.spec.process.startup.strip_ansi,
+        };
+        self.console.match_features(id, &features);
         let transcripts = self.node.layout.logs(id);
         self.console.attach(id, container, startup, &transcripts, replay).await?;
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::display::{seconds, table};
 use super::fixture::{Fixture, at, container};
+use crate::model::settings::UnenforcedLimit;
 use crate::model::{ConditionStatus, ConditionType, DigestKey, Fields, Reason};
 use crate::reconcile::plan::{Plan, Verdict};
 
@@ -101,4 +102,20 @@ fn a_server_has_the_limits_of_its_start_up_until_it_has_finished_or_takes_long()
         ("the boost was added while it starts", boosted(5, "limits"), update),
     ]);
     assert_eq!(seconds(boosted(5, "boost").plan().requeue), Some(115));
+}
+
+#[test]
+fn limits_that_the_host_does_not_enforce_are_named_while_the_server_runs() {
+    let plan = |unenforced: &[UnenforcedLimit]| {
+        running(None, "game:2", Fields::default())
+            .with(|fixture| fixture.observed.wanted.as_mut().unwrap().unenforced = unenforced.to_vec())
+            .plan()
+    };
+    let with = plan(&[UnenforcedLimit::OomKiller, UnenforcedLimit::Swap]);
+    let condition = verdict(&with, ConditionType::LimitsEnforced);
+    assert_eq!((condition.status, condition.reason), (ConditionStatus::False, Reason::NotSupported));
+    assert!(condition.message.starts_with("this host does not enforce oom_killer: false ("), "{}", condition.message);
+    assert!(condition.message.contains("), swap ("), "{}", condition.message);
+    assert_eq!(verdict(&with, ConditionType::Ready).status, ConditionStatus::True, "it runs as well as it can");
+    assert!(!plan(&[]).conditions.iter().any(|verdict| verdict.kind == ConditionType::LimitsEnforced));
 }

@@ -99,6 +99,8 @@ fn bare() -> ContainerSpec {
         userns_mode: String::new(),
         ports: vec![],
         limits: Limits::default(),
+        shm_mib: None,
+        ulimits: BTreeMap::new(),
         ..full()
     }
 }

@@ -112,7 +112,7 @@ fn a_forced_outgoing_address_requires_an_allocation() {
         assert_eq!(omissions.len(), usize::from(name.is_none()), "{ip}:{port}");
         if let Some(network) = network {
             assert_eq!(network.purpose, NetworkPurpose::Outgoing { address: ip.into() });
-            assert!(network.v4.is_none() && !network.ipv6);
+            assert!(network.v4.is_none() && network.ipv6 == ip.contains(':'));
         }
     }
     let unforced = allocations("10.1.2.3", 1, &[]);
