@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::first::first_plan;
 use super::*;
 use crate::model::PowerState::{Offline, Running};
-use crate::model::{ConditionType, Record, Role, Status, Verb};
+use crate::model::{ConditionType, Event, Record, Role, Status, Verb};
 use crate::runtime::container_name;
 use crate::testing::fake::{Call, FakeEngine, Faults};
 use crate::testing::{TestNode, TestNodeBuilder, TestPanel, file_manifest, node_config, panel_manifest, server_id};
