@@ -14,6 +14,12 @@ pub fn trimmed(reference: &str) -> String {
     }
 }
 
+/// Whether two references name the same image. Podman returns the canonical spelling of those that it is given.
+pub fn is_same(one: &str, other: &str) -> bool {
+    let canonical = |reference| Some(ImageReference::parse(reference)?.canonical());
+    one == other || canonical(one).is_some_and(|one| canonical(other) == Some(one))
+}
+
 /// Reads a reference as [`trimmed`].
 ///
 /// # Errors
@@ -123,6 +129,13 @@ mod tests {
         ] {
             assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn an_image_is_the_same_in_its_short_and_its_canonical_spelling() {
+        assert!(is_same("busybox", "docker.io/library/busybox:latest") && is_same("a/b:1", "docker.io/a/b:1"));
+        assert!(!is_same("a/b:1", "a/b:2") && !is_same("a/b:1", "ghcr.io/a/b:1"));
+        assert!(is_same("no image!", "no image!") && !is_same("no image!", "another!"));
     }
 
     #[test]

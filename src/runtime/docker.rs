@@ -17,6 +17,7 @@ mod events;
 mod images;
 mod lines;
 mod networks;
+mod podman;
 mod stats;
 mod streams;
 mod subnets;
@@ -38,7 +39,7 @@ use super::host::{Engine, Host};
 use super::spec_builder;
 use super::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
-    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, PullLine, RuntimeError,
+    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, PullLine, Purpose, Removal, Runtime, RuntimeError,
     RuntimeEvent, container_name,
 };
 use crate::config::RegistryFile;
@@ -215,7 +216,7 @@ impl Runtime for DockerRuntime {
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<(), RuntimeError> {
         let attempt = || format!("changing the limits of the container {id}");
-        let there = self.within(QUICK, attempt, containers::update(&self.docker, id, limits)).await?;
+        let there = self.within(QUICK, attempt, containers::update(&self.docker, &self.wire, id, limits)).await?;
         if there {
             self.current_limits().insert(id.to_owned(), limits.hash());
         }

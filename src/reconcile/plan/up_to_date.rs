@@ -2,7 +2,7 @@
 
 use super::Planner;
 use crate::model::fields::RESOURCES;
-use crate::model::{ConditionType, ContainerStatus, Manifest, Reason};
+use crate::model::{ConditionType, ContainerStatus, Manifest, Reason, image};
 use crate::reconcile::observed::WantedContainer;
 
 /// Maximum number of fields that a message names.
@@ -52,17 +52,17 @@ fn changes(server: &ContainerStatus, wanted: &WantedContainer) -> Vec<String> {
         true => format!("spec.{field}"),
         false => format!("spec.settings.{field}"),
     };
-    let image = || match &server.image {
-        Some(image) if *image != wanted.image => {
-            Some(format!("{} from {image} to {}", path("container.image"), wanted.image))
+    let changed_image = || match &server.image {
+        Some(found) if !image::is_same(found, &wanted.image) => {
+            Some(format!("{} from {found} to {}", path("container.image"), wanted.image))
         }
         _ => None,
     };
     match server.fields.as_ref().and_then(|fields| fields.changes_to(&wanted.fields)) {
-        None => image().into_iter().collect(),
+        None => changed_image().into_iter().collect(),
         Some(fields) => {
             let text = |field: &str| match field {
-                "container.image" => image().unwrap_or_else(|| path(field)),
+                "container.image" => changed_image().unwrap_or_else(|| path(field)),
                 field => path(field),
             };
             fields.into_iter().map(text).collect()

@@ -41,6 +41,8 @@ fn steps() -> Vec<Step> {
             at: Timestamp::default(),
             reported: false,
         }),
+        Step::AdoptServer { container: container() },
+        Step::AdoptInstaller { container: container(), reinstall: false },
         Step::RemoveInstaller { container: container() },
         Step::RemoveServer { container: container() },
         Step::CreateServer { token: token() },

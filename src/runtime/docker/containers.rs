@@ -14,6 +14,7 @@ use bollard::query_parameters::{
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::podman;
 use super::wire::Wire;
 use crate::files::directory_in;
 use crate::model::{
@@ -237,7 +238,7 @@ impl Inspection {
             (Timestamp::parse(&self.state.started_at), Timestamp::parse(&self.state.finished_at));
         let state = self.state.state();
         let paused = self.state.status == "paused";
-        let ended = matches!(state, ContainerState::Exited { .. });
+        let (running, ended) = (state == ContainerState::Running, matches!(state, ContainerState::Exited { .. }));
         ContainerStatus {
             id: self.id,
             paused,
@@ -255,7 +256,8 @@ impl Inspection {
             limits_hash: labels.remove(LABEL_LIMITS),
             image: self.config.image.filter(|image| !image.is_empty()),
             fields: labels.remove(LABEL_FIELDS).and_then(|label| Fields::from_label(&label)),
-            ports: self.network_settings.bound(),
+            // Podman lists them of a container that does not run, too.
+            ports: if running { self.network_settings.bound() } else { Vec::new() },
             stop_signal: signal_name(&self.config.stop_signal),
             others: Vec::new(),
             files: None,
@@ -372,17 +374,24 @@ pub(super) async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> 
 }
 
 /// Changes limits in place. Returns whether the container is there.
-pub(super) async fn update(docker: &Docker, id: &str, limits: &Limits) -> Result<bool, Error> {
-    match docker.update_container(id, update_body(limits)).await {
-        Err(Error::DockerResponseServerError { status_code: 404 | 405, message })
-            if !is_about_a_container(&message) =>
-        {
-            // Podman before 5. An error would be retried without end.
+pub(super) async fn update(docker: &Docker, wire: &Wire, id: &str, limits: &Limits) -> Result<bool, Error> {
+    let mut updated = docker.update_container(id, update_body(limits)).await.map(|_| ());
+    if has_no_route(&updated) {
+        updated = podman::update(wire, id, limits).await;
+    }
+    match updated {
+        updated if has_no_route(&updated) => {
+            // An error would be retried without end.
             tracing::warn!(container = id, "this container engine changes no limits in place; the next start does");
             Ok(true)
         }
         updated => Ok(found(updated)?.is_some()),
     }
+}
+
+/// Whether the engine does not know the path of the request.
+fn has_no_route(answer: &Result<(), Error>) -> bool {
+    matches!(answer, Err(Error::DockerResponseServerError { status_code: 404 | 405, message }) if !is_about_a_container(message))
 }
 
 /// Whether "not found" is about the container, and not about the path of the request.

@@ -46,6 +46,9 @@ fn kind(status: u16, message: &str) -> ErrorKind {
         409 => ErrorKind::Conflict,
         _ if says(&["invalid reference format"]) => ErrorKind::InvalidImage,
         400 => ErrorKind::Invalid,
+        500 if says(&["OCI runtime attempted to invoke a command that was not found", "OCI permission denied"]) => {
+            ErrorKind::Invalid
+        }
         _ if says(&["no space left on device"]) => ErrorKind::NoSpace,
         401 | 403 => ErrorKind::Denied,
         500 if says(&["access denied", "unauthorized", "authentication required"]) => ErrorKind::Denied,
@@ -132,6 +135,8 @@ mod tests {
         assert_eq!(kind(409, taken), ErrorKind::NameTaken);
         let missing = "container create: unable to find network with name or ID x: network not found";
         assert_eq!(kind(500, missing), ErrorKind::NotFound, "Podman");
+        let program = "runc: exec: \"/x\": stat /x: no such file or directory: OCI runtime attempted to invoke a command that was not found";
+        assert_eq!(kind(500, program), ErrorKind::Invalid, "Podman");
         assert_eq!(kind(500, "Bind for 0.0.0.0:80 failed: port is already allocated"), ErrorKind::Failed);
         for status in [400, 500] {
             assert_eq!(kind(status, "invalid reference format"), ErrorKind::InvalidImage);

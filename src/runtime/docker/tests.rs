@@ -144,6 +144,20 @@ async fn a_second_removal_is_under_way() {
 }
 
 #[tokio::test]
+async fn limits_are_changed_by_the_route_of_podman_where_there_is_no_other() {
+    for is_podman in [true, false] {
+        let engine =
+            ScriptedEngine::start("1.41", move |request| match request.path.contains("/libpod/") && is_podman {
+                true => Answer::json(201, r#""0123""#),
+                false => Answer::error(404, "Not Found"),
+            });
+        assert_eq!(engine.runtime().update("0123", &limits()).await, Ok(()), "an error would be retried without end");
+        let paths = engine.requests().into_iter().map(|request| request.path);
+        assert_eq!(paths.filter(|path| path == "/v1.41/libpod/containers/0123/update").count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn current_limits_are_those_applied_last() {
     let engine = ScriptedEngine::start("1.41", |request| match request.path.as_str() {
         path if path.ends_with("/update") => Answer::json(200, r#"{"Warnings":[]}"#),
