@@ -127,7 +127,8 @@ impl Sinks {
             let line: String =
                 line.chars().take(MAX_ANNOUNCEMENT).map(|c| if c.is_control() { ' ' } else { c }).collect();
             let number = self.transcript.note(&line);
-            self.events.publish_output(self.transcript.server(), || EventKind::Daemon { line: line.as_str().into(), number });
+            self.events
+                .publish_output(self.transcript.server(), || EventKind::Daemon { line: line.as_str().into(), number });
         }
     }
 }

@@ -2,10 +2,10 @@
 
 #[path = "api/boot.rs"]
 mod boot;
-#[path = "api/crash.rs"]
-mod crash;
 #[path = "api/console.rs"]
 mod console;
+#[path = "api/crash.rs"]
+mod crash;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/guard.rs"]

@@ -24,7 +24,8 @@ struct DeauthorizeBody {
 /// list it closes the sockets of all servers and revokes nothing, as Wings does.
 pub async fn deauthorize_user(Started(api): Started, body: RequestBody) -> Result<StatusCode, ApiError> {
     let wanted: DeauthorizeBody = body::object(&body)?;
-    let DeauthorizeBody { user, servers, .. } = wanted.json.map_or_else(|| DeauthorizeBody { json: None, ..wanted }, |inner| *inner);
+    let DeauthorizeBody { user, servers, .. } =
+        wanted.json.map_or_else(|| DeauthorizeBody { json: None, ..wanted }, |inner| *inner);
     if servers.is_empty() {
         api.sockets.close_all();
         return Ok(StatusCode::NO_CONTENT);

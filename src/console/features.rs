@@ -38,7 +38,8 @@ impl FeatureMatcher {
     /// Compiles the texts. Empty ones match nothing, and those that are too many or too long are logged with the server's id.
     pub fn new(server: ServerId, features: &Features) -> Self {
         let texts = features.texts.iter().flat_map(|(key, texts)| texts.iter().map(move |text| (key, text)));
-        let texts: Vec<(&String, &String)> = texts.filter(|(_, text)| !text.trim().is_empty()).take(TEXTS + 1).collect();
+        let texts: Vec<(&String, &String)> =
+            texts.filter(|(_, text)| !text.trim().is_empty()).take(TEXTS + 1).collect();
         if texts.len() > TEXTS {
             tracing::warn!(%server, used = TEXTS, "too many texts in egg.features; the last ones are ignored");
         }
@@ -89,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_line_that_contains_a_text_announces_its_feature() {
-        let features = matcher(&[("eula", &["You need to agree", "(eula)"]), ("java", &["Ünsupported class.*"])], false);
+        let features =
+            matcher(&[("eula", &["You need to agree", "(eula)"]), ("java", &["Ünsupported class.*"])], false);
         let found = |line: &str| features.find(line).map(|found| (found.key, found.pattern));
         let eula = |pattern: &str| Some(("eula".to_owned(), pattern.to_owned()));
         assert_eq!(found("[Server] you NEED to agree to it"), eula("You need to agree"));

@@ -55,8 +55,7 @@ pub enum Received<T> {
 impl<T> Ring<T> {
     /// A ring without receivers.
     pub fn new(max_bytes: usize) -> Arc<Self> {
-        let state =
-            State { entries: VecDeque::new(), first: 0, bytes: 0, count: 0, receivers: 0, closed: false };
+        let state = State { entries: VecDeque::new(), first: 0, bytes: 0, count: 0, receivers: 0, closed: false };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), max_bytes })
     }
 

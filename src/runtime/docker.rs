@@ -38,7 +38,7 @@ use super::host::{Engine, Host};
 use super::spec_builder;
 use super::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
-    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, Purpose, Removal, Runtime, PullLine, RuntimeError,
+    LogPart, Meter, NetworkInfo, NetworkSpec, Output, PruneReport, PullLine, Purpose, Removal, Runtime, RuntimeError,
     RuntimeEvent, container_name,
 };
 use crate::config::RegistryFile;

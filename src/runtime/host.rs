@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{SetOnce, broadcast};
 use tokio::time::Instant;
 
-use super::{BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkInfo, PullLine, RuntimeError, spec_builder};
+use super::{
+    BuiltSpec, ContainerSpec, ErrorKind, HostInfo, KernelLimits, NetworkInfo, PullLine, RuntimeError, spec_builder,
+};
 use crate::config::NodeConfig;
 use crate::model::{NodeIdentity, ServerId};
 use crate::tasks::{Blocking, Tasks};

@@ -42,8 +42,8 @@ use crate::model::{ContainerStatus, OtherNode, Role, ServerId};
 use crate::runtime::host::{Engine, Host};
 use crate::runtime::{
     Attachment, BuiltSpec, ContainerSpec, Counters, EngineDiskUsage, EngineInfo, ErrorKind, HostInfo, Limits, Listed,
-    LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, Purpose, Removal, Runtime, PullLine, RuntimeError, RuntimeEvent,
-    container_name, spec_builder,
+    LogPart, Meter, NetworkInfo, NetworkSpec, PruneReport, PullLine, Purpose, Removal, Runtime, RuntimeError,
+    RuntimeEvent, container_name, spec_builder,
 };
 use images::canonical;
 use meter::FakeMeter;

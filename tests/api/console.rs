@@ -33,7 +33,9 @@ async fn request(node: &ApiNode, id: &str, origin: &str, room: usize) -> (String
     let (mut stream, server) = tokio::io::duplex(room);
     let service = TowerToHyperService::new(node.tcp());
     tokio::spawn(async move {
-        let _ = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(server), service).await;
+        let _ = auto::Builder::new(TokioExecutor::new())
+            .serve_connection_with_upgrades(TokioIo::new(server), service)
+            .await;
     });
     let head = format!(
         "GET /api/servers/{id}/ws HTTP/1.1\r\nHost: node\r\nOrigin: {origin}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -84,7 +86,8 @@ impl Browser {
 
     /// The next event and its argument; `None` at the end.
     async fn next(&mut self) -> Option<(String, String)> {
-        let message = tokio::time::timeout(Duration::from_secs(60), self.socket.next()).await.expect("a frame, or the end");
+        let message =
+            tokio::time::timeout(Duration::from_secs(60), self.socket.next()).await.expect("a frame, or the end");
         let Some(Ok(Message::Text(text))) = message else { return None };
         let value: Value = serde_json::from_str(&text).unwrap();
         Some((value["event"].as_str().unwrap().into(), value["args"][0].as_str().unwrap_or_default().into()))
@@ -121,7 +124,8 @@ async fn installed(node: &ApiNode) -> ServerId {
 async fn running(node: &ApiNode) -> ServerId {
     node.engine.set_program(IMAGE, Program::server(&ServerScript::default()));
     let id = installed(node).await;
-    let answer = node.ask(Method::POST, &format!("/api/servers/{id}/power"), json!({"action": "start"}).to_string()).await;
+    let answer =
+        node.ask(Method::POST, &format!("/api/servers/{id}/power"), json!({"action": "start"}).to_string()).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     node.becomes(id, PowerState::Running).await;
     id
@@ -176,10 +180,14 @@ async fn a_server_is_started_watched_and_stopped_over_a_socket() {
         }
     }
     assert_eq!(states, ["starting", "running"]);
-    let position = |text: &str| notices.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {notices:?}"));
+    let position = |text: &str| {
+        notices.iter().position(|line| line.contains(text)).unwrap_or_else(|| panic!("{text}: {notices:?}"))
+    };
     assert!(position("Pulling Docker container image") < position("Finished pulling Docker container image"));
     browser.send("set state", "start").await;
-    assert!(browser.find("daemon error").await.ends_with("an unexpected error was encountered while handling this request"));
+    assert!(
+        browser.find("daemon error").await.ends_with("an unexpected error was encountered while handling this request")
+    );
     browser.send("set state", "stop").await;
     while browser.find("status").await != "offline" {}
 }

@@ -39,7 +39,8 @@ fn check(claims: &Value) -> Result<(), Refusal> {
 
 #[test]
 fn a_good_token_is_accepted_until_the_end_of_its_last_second() {
-    for change in [json!({}), json!({"exp": NOW}), json!({"iat": NOW as f64 - 0.5}), json!({"permissions": [CONNECT]})] {
+    for change in [json!({}), json!({"exp": NOW}), json!({"iat": NOW as f64 - 0.5}), json!({"permissions": [CONNECT]})]
+    {
         assert_eq!(check(&claims(change.clone())), Ok(()), "{change}");
     }
 }

@@ -10,10 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::console::{Features, Sinks};
-use crate::console::throttle::Throttle;
 use crate::clock::Clock;
+use crate::console::throttle::Throttle;
 use crate::console::transcript::{Rules, TRANSCRIPT_FILE};
+use crate::console::{Features, Sinks};
 use crate::events::{EventKind, Events, Subscription};
 use crate::model::ServerId;
 use crate::model::settings::Startup;

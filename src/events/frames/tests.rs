@@ -31,7 +31,8 @@ fn a_message_ends_with_a_newline_and_has_arguments_only_if_there_are_any() {
 #[test]
 fn what_a_page_could_take_for_html_is_escaped() {
     let frame = frame("console output", &["<b>&\u{2028}\"\\\u{1b}[0m ü ⚒\u{0}"]);
-    let expected = "{\"event\":\"console output\",\"args\":[\"\\u003cb\\u003e\\u0026\\u2028\\\"\\\\\\u001b[0m ü ⚒\\u0000\"]}\n";
+    let expected =
+        "{\"event\":\"console output\",\"args\":[\"\\u003cb\\u003e\\u0026\\u2028\\\"\\\\\\u001b[0m ü ⚒\\u0000\"]}\n";
     assert_eq!(text(&frame), expected);
 }
 
@@ -44,7 +45,8 @@ fn lines_of_all_lengths_are_read_by_a_client() {
         output.push(line, number as u64);
     }
     let output = output.take().unwrap();
-    let expected: Vec<String> = lines.iter().map(|line| format!("{{\"event\":\"e\",\"args\":[\"{line}\"]}}\n")).collect();
+    let expected: Vec<String> =
+        lines.iter().map(|line| format!("{{\"event\":\"e\",\"args\":[\"{line}\"]}}\n")).collect();
     assert_eq!(read(output.frames()), expected);
     let numbered: Vec<(u64, String)> = (0..).zip(lines).collect();
     assert_eq!(output.lines().collect::<Vec<_>>(), numbered);

@@ -21,7 +21,8 @@ fn fails_for_good(failures: Vec<PanelError>) -> bool {
     let (context, id, subject) = (&node.context, server_id(1), Subject::Install("token".into()));
     for failure in failures {
         let run = context.servers.job_starting(id, kind, &subject);
-        end(context, id, kind, run, Err(failure.into()));
+        let job = JobRun { context: context.clone(), server: id, subject: subject.clone() };
+        end(&job, kind, run, Err(failure.into()));
     }
     let observed = context.servers.observed(id, 0, Observed::default());
     matches!(observed.job(kind, &subject).unwrap().state, JobState::Failed { fatal: true, .. })

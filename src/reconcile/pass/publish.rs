@@ -51,7 +51,9 @@ impl Context {
 
     /// Says on the server's console why the server does not run, when that has changed and a person can do something about it.
     fn tell_users(&self, id: ServerId, plan: &Plan) {
-        let Some(verdict) = plan.conditions.iter().find(|verdict| verdict.kind == ConditionType::Running) else { return };
+        let Some(verdict) = plan.conditions.iter().find(|verdict| verdict.kind == ConditionType::Running) else {
+            return;
+        };
         let published = self.store.status(id);
         let before = published.as_ref().and_then(|status| status.condition(ConditionType::Running));
         if verdict.reason.is_for_users() && before.is_some_and(|before| before.reason != verdict.reason) {

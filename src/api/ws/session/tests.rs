@@ -159,7 +159,13 @@ fn an_expired_token_shows_nothing_until_a_fresh_one_comes() {
     let mut socket = Socket::new();
     socket.send("auth", &token(&["*"], SERVER, 100));
     let tick = |socket: &mut Socket| socket.at(|session, now| session.tick(now)).map(|frame| read(&frame).0);
-    for (seconds, expected) in [(39, None), (40, Some("token expiring")), (99, Some("token expiring")), (100, Some("token expired")), (200, Some("token expired"))] {
+    for (seconds, expected) in [
+        (39, None),
+        (40, Some("token expiring")),
+        (99, Some("token expiring")),
+        (100, Some("token expired")),
+        (200, Some("token expired")),
+    ] {
         socket.seconds = seconds;
         assert_eq!(tick(&mut socket).as_deref(), expected, "after {seconds} s");
     }
@@ -194,7 +200,10 @@ fn a_state_is_shown_once_and_features_while_the_server_is_up() {
     assert_eq!(socket.event(&feature), None);
     assert_eq!(socket.event(&state(PowerState::Starting)), Some(("status".into(), "starting".into())));
     let (event, argument) = socket.event(&feature).unwrap();
-    assert_eq!((event.as_str(), argument.as_str()), ("feature match", r#"{"key":"eula","line":"agree","pattern":"a"}"#));
+    assert_eq!(
+        (event.as_str(), argument.as_str()),
+        ("feature match", r#"{"key":"eula","line":"agree","pattern":"a"}"#)
+    );
     socket.event(&state(PowerState::Stopping));
     assert_eq!(socket.event(&feature), None);
 }
