@@ -19,9 +19,9 @@ fn away() -> PanelError {
 fn fails_for_good(failures: Vec<PanelError>) -> bool {
     let (node, kind) = (TestNode::new(), JobKind::Script);
     let (context, id, subject) = (&node.context, server_id(1), Subject::Install("token".into()));
-    let job = JobRun { context: context.clone(), server: id, subject: subject.clone() };
     for failure in failures {
         let run = context.servers.job_starting(id, kind, &subject);
+        let job = JobRun { context: context.clone(), server: id, subject: subject.clone() };
         end(&job, kind, run, Err(failure.into()));
     }
     let observed = context.servers.observed(id, 0, Observed::default());
