@@ -310,7 +310,7 @@ impl Console {
         self.with_slot(id, |slot| slot.sinks.clone()).announce(text);
     }
 
-    /// Sets what a server's lines are matched with from now on: viewers are told about matches.
+    /// Sets what a server's lines are matched with from now on: viewers learn of matches.
     pub fn match_features(&self, id: ServerId, features: &Features) {
         self.with_slot(id, |slot| {
             slot.features.send_if_modified(|known| {

@@ -69,7 +69,7 @@ pub enum EventKind {
         #[serde(skip)]
         number: u64,
     },
-    /// The installer printed lines, which are in the install log unless that is full; or the engine told how an image is pulled.
+    /// The installer printed lines, which are in the install log unless that is full; or the engine reports how an image is pulled.
     #[serde(skip)]
     Install(Output),
     /// An installation that runs a script has begun.

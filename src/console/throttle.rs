@@ -21,7 +21,7 @@ pub struct Throttle {
 pub enum Verdict {
     /// Viewers get it.
     Show,
-    /// Viewers do not get it, and are told that lines are missing.
+    /// Viewers do not get it, and learn that lines are missing.
     DropFirst,
     /// Viewers do not get it, as those before it.
     Drop,

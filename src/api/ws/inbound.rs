@@ -42,7 +42,9 @@ pub enum Kind {
 impl Inbound {
     /// Reads a message; `None` for what is no message, which is ignored.
     pub fn read(text: &str) -> Option<Self> {
-        let Raw { event, args } = serde_json::from_str(text).ok()?;
+        // An array would be read as the values of the fields.
+        let object = text.trim_ascii_start().starts_with('{').then_some(text)?;
+        let Raw { event, args } = serde_json::from_str(object).ok()?;
         let event = event.unwrap_or_default();
         let kind = match event.as_str() {
             "auth" => Kind::Auth,

@@ -23,7 +23,7 @@ struct Bucket {
 /// A message is over a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exceeded<'a> {
-    /// What the client is told, at the first such message in a row.
+    /// What the client learns, at the first such message in a row.
     pub notice: Option<&'a str>,
 }
 
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_refilled_and_a_later_excess_is_told_again() {
+    fn a_bucket_is_refilled_and_a_later_excess_is_noticed_again() {
         assert_eq!(results(Kind::Auth, &[0, 0, 0, 4999, 5000, 5001, 10_000, 10_001]), "++N-+N+N");
         assert_eq!(results(Kind::SendStats, &[0, 0, 0, 0, 0, 60_000, 60_000, 60_000, 60_000, 60_000]), "++++N++++N");
     }

@@ -35,7 +35,7 @@ pub struct Session {
     limits: Limits,
     /// The state that the browser knows.
     shown: Option<PowerState>,
-    /// When it was last told that events are held back.
+    /// When the browser last learned that events are held back.
     held_back: Option<Instant>,
 }
 
@@ -199,7 +199,7 @@ impl Session {
         Some(jwt_error(&refusal.to_string()))
     }
 
-    /// What the browser is told every half minute about its token.
+    /// What the browser learns every half minute about its token.
     pub fn tick(&self, now: Now<'_>) -> Option<Bytes> {
         let claims = self.claims.as_ref()?;
         let remaining = claims.remaining(now.time).unwrap_or_default();

@@ -112,7 +112,7 @@ impl Images {
         self.tasks.spawn(format!("pull {name}"), async move {
             let progress = |line: String| {
                 tracing::debug!(image = name, "{line}");
-                // Nobody may listen.
+                // There may be no subscriber.
                 let _ = lines.send(PullLine { image: image.clone(), line: line.into() });
             };
             let pull = tokio::time::timeout(PULL_LIMIT, engine.pull(&name, credentials.as_ref(), &progress)).await;

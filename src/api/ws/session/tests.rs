@@ -171,7 +171,7 @@ fn an_expired_token_shows_nothing_until_a_fresh_one_comes() {
     }
     let refused = ("jwt error".to_owned(), "jwt: exp claim is invalid".to_owned());
     assert_eq!(socket.event(&state(PowerState::Running)), Some(refused.clone()));
-    assert_eq!(socket.event(&state(PowerState::Running)), None, "the reason is told once in a while");
+    assert_eq!(socket.event(&state(PowerState::Running)), None, "the reason is sent once in a while");
     assert_eq!(read_response(socket.send("send stats", "")), refused);
     socket.seconds += 1;
     assert_eq!(socket.at(|session, now| session.stats("{}", now)).map(|frame| read(&frame)), Some(refused));

@@ -133,7 +133,7 @@ fn a_broken_spec_is_a_condition_and_the_last_valid_one_is_effective() {
         |fixture: Fixture| fixture.with(|s| s.problem = Some((Reason::SpecInvalid, "config.yml: line 3".into())));
     let plan = broken(Fixture::file_server().installed().wants_up("p1")).plan();
     assert_eq!(reason(&plan, ConditionType::SpecAccepted), Some(Reason::SpecInvalid));
-    assert_eq!(steps(&plan), ["StartJob Image p1 server game:1", "StartJob Permissions p1"]);
+    assert_eq!(steps(&plan), ["StartJob Permissions p1", "StartJob Image p1 server game:1"]);
 
     let never_good = broken(Fixture::file_server().container_running("c1", "p1").with(|s| {
         s.manifest = None;

@@ -77,7 +77,7 @@ fn a_server_of_a_file_needs_no_panel() {
         (
             "there is nothing to report to",
             fixture().then_start().install_ended("i1", InstallOutcome::Succeeded),
-            &["StartJob Image install:i1 server game:1", "StartJob Permissions install:i1"],
+            &["StartJob Permissions install:i1", "StartJob Image install:i1 server game:1"],
         ),
     ]);
     let without_panel = first().with(|fixture| fixture.policy.panel = false).with(|fixture| {
@@ -522,7 +522,7 @@ fn without_a_panel_an_installation_that_is_rejected_stays_pending() {
 fn without_a_panel_a_failed_installation_holds_the_start_back() {
     let failed = || Fixture::file_server().wants_install("i1").install_ended("i1", InstallOutcome::Failed);
     let skipped = failed().with(|server| server.manifest().spec.settings.skip_egg_scripts = true);
-    let start = ["StartJob Image p1 server game:1", "StartJob Permissions p1"];
+    let start = ["StartJob Permissions p1", "StartJob Image p1 server game:1"];
     table(&[
         ("failed", failed().wants_up("p1"), &[]),
         ("the script does not count", skipped.wants_up("p1"), &start),

@@ -24,7 +24,7 @@ fn a_start_goes_stage_by_stage() {
         ("the panel is asked", up(), &["StartJob Sync p1"]),
         ("it is being asked", up().job_running(Sync, "p1"), &[]),
         ("it was asked for another start", up().synced_for("p0").job_done(Sync, "p0"), &["StartJob Sync p1"]),
-        ("it has answered", up().synced_for("p1"), &[image, permissions]),
+        ("it has answered", up().synced_for("p1"), &[permissions, image]),
         ("folders come first", up().synced_for("p1").with(|s| s.observed.prepared = false), &["Prepare"]),
         (
             "the image is being pulled",
@@ -76,7 +76,7 @@ fn configuration_files_are_written_before_each_start_and_do_not_hold_it_up() {
             s.manifest.as_mut().unwrap().spec.process.configs = vec![serde_json::from_value(file).unwrap()];
         })
     };
-    let go_on: &[&str] = &["StartJob Image p1 server game:1", "StartJob Permissions p1"];
+    let go_on: &[&str] = &["StartJob Permissions p1", "StartJob Image p1 server game:1"];
     table(&[
         ("first", configured(), &["StartJob ConfigFiles p1"]),
         ("after the folders", configured().with(|s| s.observed.prepared = false), &["Prepare"]),
@@ -93,7 +93,7 @@ fn configuration_files_are_written_before_each_start_and_do_not_hold_it_up() {
 #[test]
 fn a_server_of_a_file_asks_no_panel() {
     let fixture = Fixture::file_server().installed().wants_up("p1");
-    table(&[("at once", fixture, &["StartJob Image p1 server game:1", "StartJob Permissions p1"])]);
+    table(&[("at once", fixture, &["StartJob Permissions p1", "StartJob Image p1 server game:1"])]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_start_with_a_time_is_noted_as_begun_before_anything_else() {
 #[test]
 fn the_panel_away_does_not_hold_a_start_up_and_its_rejection_does() {
     table(&[
-        ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob Image p1 server game:1", "StartJob Permissions p1"]),
+        ("away", up().job_failed(Sync, "p1", 1, 5), &["StartJob Permissions p1", "StartJob Image p1 server game:1"]),
         ("refuses", up().job_rejected(Sync, "p1"), &["ClosePower p1 PanelRejected"]),
     ]);
     let plan = up().synced().job_failed(Sync, "p1", 1, 5).plan();
@@ -126,7 +126,7 @@ fn the_disk_limit_is_checked_before_a_start() {
     let limited = || up().synced_for("p1").disk_limit(100);
     let counted = |mib| limited().job_done(Usage, "p1").usage(mib);
     let uncounted = |mib| limited().job_failed(Usage, "p1", 1, 5).usage(mib);
-    let go_on: &[&str] = &["StartJob Image p1 server game:1", "StartJob Permissions p1"];
+    let go_on: &[&str] = &["StartJob Permissions p1", "StartJob Image p1 server game:1"];
     table(&[
         ("counted first", limited(), &["StartJob Usage p1"]),
         ("being counted", limited().job_running(Usage, "p1"), &[]),

@@ -319,7 +319,7 @@ fn a_suspension_brings_a_server_down_within_a_minute() {
         (
             "a file's, lifted: up again, and no crash",
             file().with(|s| s.manifest().spec.suspended = false).container_exited("c1", "p1", 1).stop_sent("c1", 5, 60),
-            &["StartJob Image p1 server game:1", "StartJob Permissions p1"],
+            &["StartJob Permissions p1", "StartJob Image p1 server game:1"],
         ),
     ]);
 }
