@@ -42,7 +42,7 @@ impl Default for DiskScans {
 }
 
 impl DiskScans {
-    /// Runs a scan as blocking work. Its argument is set when the caller is dropped, so that a scan that nobody awaits ends soon.
+    /// Runs a scan as blocking work. Its argument is set when the caller is dropped, so that a scan without one ends soon.
     /// It holds its permit until it has ended.
     pub async fn run<T: Send + 'static>(
         &self,
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_scan_that_nobody_awaits_ends_and_holds_its_permit_until_then() {
+    async fn a_scan_without_a_caller_ends_and_holds_its_permit_until_then() {
         let disk_scans = Arc::new(DiskScans::default());
         let (began, beginning) = std::sync::mpsc::channel();
         let (end, ending) = std::sync::mpsc::channel::<()>();

@@ -156,7 +156,7 @@ impl ServerStates {
         self.change(id, |state| state.prepared = true);
     }
 
-    /// Held by whoever writes a server's configuration files, until the last byte is written.
+    /// Held while a server's configuration files are written, until the last byte.
     pub fn config_files(&self, id: ServerId) -> Arc<tokio::sync::Mutex<()>> {
         self.change(id, |state| state.config_files.clone())
     }

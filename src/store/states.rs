@@ -214,7 +214,7 @@ impl Store {
         let text = serde_json::to_vec(states).unwrap_or_default();
         // The copy comes last: a file that only seems to be of Wings has the states of this daemon, which change nothing.
         for file in [STATES_FILE, STATES_COPY] {
-            atomic::write_file(&self.inner.root.join(file), &text, 0o644)?;
+            atomic::write_file(&self.inner.root.join(file), &text, 0o600)?;
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 enum Exchange {
     Panel(Call),
     Node(Call),
-    /// Somebody on the host has killed the container of this name.
+    /// The container of this name was killed from outside.
     Host {
         kills: String,
     },

@@ -70,7 +70,7 @@ fn the_command_of_the_panel_writes_the_nodes_file() {
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // A second time it asks, or is told to.
+    // A second time it asks, or overwrites if an option says so.
     let ended = configure(&node, &url, &[]);
     assert_eq!(ended.code, 1);
     assert!(ended.err.contains("use --override"), "{ended:?}");

@@ -43,7 +43,7 @@ pub async fn transfer(
     if snapshot.record.transfer.as_ref().is_none_or(|current| current.token != token) {
         return Err(ApiError::new(StatusCode::CONFLICT, "A transfer is already in progress for this server."));
     }
-    let message = "this release cannot transfer servers to other nodes: the panel is told that the transfer failed";
+    let message = "this release cannot transfer servers to other nodes: the panel learns that the transfer failed";
     store.event(id, api.context.clock.now(), Reason::TransferRefused, message);
     store.wake(id);
     Ok(StatusCode::ACCEPTED)

@@ -71,7 +71,7 @@ fn is_harmless(fixture: &Fixture, plan: &Plan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn by_panel(fixture: &Fixture) -> bool {
+pub(super) fn by_panel(fixture: &Fixture) -> bool {
     let managed = |manifest: &Manifest| manifest.metadata.managed_by == ManagedBy::Panel;
     fixture.policy.panel && fixture.manifest.as_ref().is_some_and(managed)
 }

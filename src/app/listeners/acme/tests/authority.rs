@@ -157,7 +157,7 @@ async fn serve(State(known): State<Arc<Known>>, Path(path): Path<String>, body: 
             let pem = known.order.lock().unwrap().certificate.clone().unwrap();
             ([("replay-nonce", known.nonce())], pem).into_response()
         }
-        other => panic!("nobody asks for {other}"),
+        other => panic!("not served: {other}"),
     }
 }
 
