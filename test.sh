@@ -128,6 +128,12 @@ ensure_cargo_deny
 if [ -z "$quick" ]; then
     ensure_busybox
     ensure_docker
+    # Ubuntu has it as a snap only.
+    if ! have chromium && has_package chromium; then apt_install chromium; fi
+    if ! have chromium; then
+        note "there is no chromium: the test of the console in a browser is skipped"
+        export ALULA_SKIP_BROWSER=1
+    fi
 fi
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
 

@@ -15,12 +15,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use serde::{Deserialize, Serialize};
 
 use self::frames::Output;
-use self::ring::{Received, Receiver, Ring, Weigh};
+use self::ring::{Pool, Received, Receiver, Ring, Weigh};
 use crate::clock::Clock;
 use crate::model::status;
 use crate::model::{Condition, PowerState, Reason, ServerId, Timestamp};
 
-/// Bytes that are kept for slow subscribers of a server: 200,000 lines of 100 characters.
+/// Bytes that are kept for slow subscribers of a server: 200,000 lines of 100 characters. See [`Pool`] for the limit of all.
 const SERVER_BYTES: usize = 34 << 20;
 /// Bytes that are kept for slow subscribers of the node's broadcast.
 const NODE_BYTES: usize = 1 << 20;
@@ -145,12 +145,21 @@ struct Inner {
     last_number: AtomicU64,
     /// Broadcasts with subscribers.
     channels: RwLock<Channels>,
+    /// What all broadcasts hold for slow subscribers.
+    pool: Pool,
 }
 
 impl Events {
     /// Broadcasts without subscribers.
     pub fn new(clock: Clock) -> Self {
-        Self { inner: Arc::new(Inner { clock, last_number: AtomicU64::new(0), channels: RwLock::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                clock,
+                last_number: AtomicU64::new(0),
+                channels: RwLock::default(),
+                pool: Pool::default(),
+            }),
+        }
     }
 
     /// A number for an event at this time, higher than each one before.
@@ -179,7 +188,9 @@ impl Events {
     fn subscribe_to(&self, scope: Scope) -> Subscription {
         let max_bytes = if scope.is_some() { SERVER_BYTES } else { NODE_BYTES };
         let mut channels = self.inner.channels();
-        let receiver = Receiver::new(channels.entry(scope).or_insert_with(|| Ring::new(max_bytes)).clone());
+        let receiver = Receiver::new(
+            channels.entry(scope).or_insert_with(|| Ring::new(max_bytes, self.inner.pool.clone())).clone(),
+        );
         drop(channels);
         Subscription { events: self.clone(), scope, receiver: Some(receiver) }
     }

@@ -2,6 +2,7 @@
 //! need its space. Sending never waits. A receiver that has missed values gets their number.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -22,12 +23,38 @@ pub struct Ring<T> {
     max_bytes: usize,
 }
 
+/// What several rings hold together. A ring that sends while this is too much keeps [`Pool::LEAST`] bytes.
+#[derive(Clone, Default)]
+pub struct Pool {
+    used: Arc<AtomicUsize>,
+}
+
+impl Pool {
+    /// Bytes of all rings of a pool.
+    pub const MOST: usize = 128 << 20;
+    /// Bytes that a ring keeps at any time.
+    pub const LEAST: usize = 1 << 20;
+
+    fn is_full(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > Self::MOST
+    }
+
+    fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 struct State<T> {
     entries: VecDeque<Entry<T>>,
     /// Position of the first entry.
     first: u64,
     /// Bytes of all entries.
     bytes: usize,
+    pool: Pool,
     /// The count of all values so far.
     count: u64,
     receivers: usize,
@@ -53,9 +80,9 @@ pub enum Received<T> {
 }
 
 impl<T> Ring<T> {
-    /// A ring without receivers.
-    pub fn new(max_bytes: usize) -> Arc<Self> {
-        let state = State { entries: VecDeque::new(), first: 0, bytes: 0, count: 0, receivers: 0, closed: false };
+    /// A ring without receivers, one of a pool.
+    pub fn new(max_bytes: usize, pool: Pool) -> Arc<Self> {
+        let state = State { entries: VecDeque::new(), first: 0, bytes: 0, pool, count: 0, receivers: 0, closed: false };
         Arc::new(Self { state: Mutex::new(state), changed: Notify::new(), max_bytes })
     }
 
@@ -88,8 +115,10 @@ impl<T: Weigh> Ring<T> {
         }
         state.entries.push_back(Entry { value, bytes, before, unread });
         state.bytes += bytes;
+        state.pool.add(bytes);
+        let max_bytes = if state.pool.is_full() { self.max_bytes.min(Pool::LEAST) } else { self.max_bytes };
         // The newest value stays, however large it is.
-        while state.bytes > self.max_bytes && state.entries.len() > 1 {
+        while state.bytes > max_bytes && state.entries.len() > 1 {
             state.drop_first();
         }
         drop(state);
@@ -101,6 +130,7 @@ impl<T> State<T> {
     fn drop_first(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.bytes -= entry.bytes;
+            self.pool.subtract(entry.bytes);
             self.first += 1;
         }
     }
@@ -114,6 +144,12 @@ impl<T> State<T> {
     /// The position after the last value.
     fn end(&self) -> u64 {
         self.first + self.entries.len() as u64
+    }
+}
+
+impl<T> Drop for State<T> {
+    fn drop(&mut self) {
+        self.pool.subtract(self.bytes);
     }
 }
 

@@ -36,6 +36,7 @@ while true; do
         stop) echo command >> stops.txt; exit 0 ;;
         crash) exit 7 ;;
         say*) echo "<<${line#say }>>" ;;
+        flood*) n=${line#flood }; while [ "$n" -gt 0 ]; do echo "line $n of a flood, which is as long as a line of a game's log is"; n=$((n - 1)); done ;;
     esac
 done
 "#;

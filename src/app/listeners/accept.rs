@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -19,6 +20,8 @@ use crate::tasks::Tasks;
 
 /// Interval between two warnings about the limit on connections.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
+/// A client that is quiet for so long is asked whether it is still there: a console may be silent for days.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A listening socket.
 pub enum Listener {
@@ -41,6 +44,9 @@ impl Listener {
                 let (stream, address) = axum::serve::Listener::accept(listener).await;
                 // An IPv6 socket maps the addresses of IPv4 clients.
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                if let Err(error) = keep_alive(&stream) {
+                    tracing::debug!(%error, "cannot detect the end of this client");
+                }
                 (Stream::Tcp(stream, certificates.clone()), Peer::Tcp(address))
             }
             Listener::Local(listener) => loop {
@@ -104,6 +110,12 @@ impl Acceptor {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+fn keep_alive(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE / 4)
 }
 
 async fn serve(stream: Stream, connection: Connection) {

@@ -25,7 +25,7 @@ fn rest(receiver: &mut Receiver<Lines>) -> Vec<Received<Lines>> {
 
 #[test]
 fn each_receiver_gets_each_value_and_what_all_have_read_is_dropped() {
-    let ring = Ring::new(100);
+    let ring = Ring::new(100, Pool::default());
     let (mut one, mut two) = (Receiver::new(ring.clone()), Receiver::new(ring.clone()));
     ring.send(Lines(1, 10));
     ring.send(Lines(2, 10));
@@ -41,7 +41,7 @@ fn each_receiver_gets_each_value_and_what_all_have_read_is_dropped() {
 
 #[test]
 fn a_slow_receiver_gets_the_count_of_what_it_missed_and_a_fast_one_misses_nothing() {
-    let ring = Ring::new(100);
+    let ring = Ring::new(100, Pool::default());
     let (mut slow, mut fast) = (Receiver::new(ring.clone()), Receiver::new(ring.clone()));
     for number in 1..=10 {
         ring.send(Lines(number, 40));
@@ -53,9 +53,24 @@ fn a_slow_receiver_gets_the_count_of_what_it_missed_and_a_fast_one_misses_nothin
     assert_eq!(rest(&mut slow), [Received::Value(Lines(1, 1000))], "one value is never too large");
 }
 
+#[test]
+fn rings_that_hold_too_much_together_keep_less_each() {
+    let pool = Pool::default();
+    let (own, large) = (40 << 20, 10 << 20);
+    let rings: Vec<_> = (0..4).map(|_| Ring::new(own, pool.clone())).collect();
+    let receivers: Vec<_> = rings.iter().map(|ring| Receiver::new(ring.clone())).collect();
+    for ring in &rings {
+        (0..4).for_each(|number| ring.send(Lines(number, large)));
+    }
+    let held: Vec<_> = rings.iter().map(|ring| ring.state().bytes >> 20).collect();
+    assert_eq!(held, [40, 40, 40, 10], "the last one had no more room");
+    drop((receivers, rings));
+    assert_eq!(pool.used.load(Ordering::Relaxed), 0);
+}
+
 #[tokio::test]
 async fn a_closed_ring_is_read_to_its_end() {
-    let ring = Ring::new(100);
+    let ring = Ring::new(100, Pool::default());
     let mut receiver = Receiver::new(ring.clone());
     ring.send(Lines(1, 1));
     ring.close();
@@ -65,7 +80,7 @@ async fn a_closed_ring_is_read_to_its_end() {
 
 #[tokio::test]
 async fn a_receiver_waits_for_the_next_value() {
-    let ring = Ring::new(100);
+    let ring = Ring::new(100, Pool::default());
     let mut receiver = Receiver::new(ring.clone());
     let (received, ()) = tokio::join!(receiver.recv(), async { ring.send(Lines(3, 1)) });
     assert_eq!(received, Some(Received::Value(Lines(3, 1))));
@@ -75,7 +90,7 @@ proptest! {
     /// Against receivers with a queue each: what is received and what is missed add up to what was sent, in order.
     #[test]
     fn what_is_received_and_missed_adds_up(actions in prop::collection::vec((0_u8..4, 0_usize..3, 1_usize..60), 0..200)) {
-        let ring = Ring::new(100);
+        let ring = Ring::new(100, Pool::default());
         let mut receivers: Vec<Option<(Receiver<Lines>, VecDeque<u64>)>> = vec![None, None, None];
         let mut number = 0;
         for (action, which, bytes) in actions {
