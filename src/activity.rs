@@ -2,7 +2,7 @@
 //!
 //! [`Activity::record`] returns at once. The rows of a moment are appended to the queue on disk together (`writer`, `queue`), and are
 //! sent to the panel in batches until it has acknowledged each of them (`sender`). A row that is on disk survives a crash; rows
-//! of the last [`GROUP_PAUSE`](writer::GROUP_PAUSE) may not (ADR 31). A row keeps its bytes, and with them its timestamp, over all
+//! of the last `GROUP_PAUSE` may not (ADR 31). A row keeps its bytes, and with them its timestamp, over all
 //! attempts.
 
 mod event;
