@@ -301,7 +301,8 @@ async fn the_traffic_about_one_server_is_repeated() {
 #[tokio::test]
 async fn the_traffic_about_other_servers_is_repeated() {
     let mut replay = Replay::new().await;
-    let (scenario, text) = traffic!("delete");
-    replay.play(scenario, text).await;
+    for (scenario, text) in [traffic!("delete"), traffic!("other_calls")] {
+        replay.play(scenario, text).await;
+    }
     replay.end().await;
 }

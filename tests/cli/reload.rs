@@ -120,13 +120,14 @@ fn a_signal_opens_the_log_again_and_reads_the_configuration() {
     let daemon = Daemon::start(&node);
     let log = node.root().join("wings.log");
     let pid = rustix::process::Pid::from_child(&daemon.child);
-    for signal in [rustix::process::Signal::USR1, rustix::process::Signal::HUP] {
+    // Another key each time: the same reason is logged once.
+    for (signal, key) in [(rustix::process::Signal::USR1, "debug"), (rustix::process::Signal::HUP, "quiet")] {
         let rotated = node.root().join(format!("wings.log.{}", signal.as_raw()));
         fs::rename(&log, &rotated).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
         // The next line, whichever it is, is in a new file.
         let config = node.root().join("config.yml");
-        fs::write(&config, fs::read_to_string(&config).unwrap() + "debug: true\n").unwrap();
+        fs::write(&config, format!("{}{key}: true\n", fs::read_to_string(&config).unwrap())).unwrap();
         wait_for("the new log", || {
             fs::read_to_string(&log)
                 .is_ok_and(|text| text.contains("the configuration on disk is not the one in effect"))
