@@ -33,13 +33,13 @@ use std::sync::Arc;
 use crate::model::Timestamp;
 use crate::reconcile::context::Context;
 use tokens::Revocations;
-use ws::Sockets;
 
 pub use client_address::ClientAddress;
 pub use error::ApiError;
 pub use guard::Endpoint;
 pub use peer::Peer;
 pub use routes::router;
+pub use ws::Sockets;
 
 /// The state of the handlers.
 pub struct Api {
@@ -52,9 +52,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API on these services, of a daemon that was started at this time.
-    pub fn new(context: Arc<Context>, started_at: Timestamp) -> Arc<Self> {
+    /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`.
+    pub fn new(context: Arc<Context>, started_at: Timestamp, sockets: Sockets) -> Arc<Self> {
         let revocations = Revocations::new(started_at);
-        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets: Sockets::default() })
+        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets })
     }
 }

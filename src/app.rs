@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::activity::Activity;
 use crate::api::startup::Startup;
-use crate::api::{self, Api};
+use crate::api::{self, Api, Sockets};
 use crate::cli::RunOptions;
 use crate::clock::Clock;
 use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
@@ -47,6 +47,7 @@ use crate::store::{Blocking, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
 use crate::telemetry;
+use crate::wait;
 
 pub use check::check;
 use listeners::AutomaticTls;
@@ -132,9 +133,11 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let panel = panel(&node, options.ignore_certificate_errors)?;
     let (sources, followed) = watch::channel(sources);
     let (updates, pushes) = ConfigUpdates::new();
-    let reload = Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone());
+    let sockets = Sockets::default();
+    let reload =
+        Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
     let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(context.clone(), started_at));
+    startup.finish(Api::new(context.clone(), started_at, sockets));
     start(&context, &queue);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
@@ -191,7 +194,7 @@ fn context(
         ids: Ids::Time,
         tasks: tasks.clone(),
         slots: Slots::new(node.concurrent_installs),
-        start_slots: Slots::new(node.concurrent_starts),
+        start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
         disk_scans: DiskScans::default(),
         wake,
     }))

@@ -228,7 +228,8 @@ fn servers(servers: &[Arc<Status>]) -> Section {
     let section = phases.iter().fold(section, |section, (phase, count)| section.with(phase, count));
     let unready = servers.iter().filter_map(|status| {
         let ready = status.condition(ConditionType::Ready).filter(|ready| ready.status != ConditionStatus::True)?;
-        Some(format!("{}: {}: {}", status.uuid, ready.reason.as_str(), ready.message))
+        // The message may quote the console, which is the customer's.
+        Some(format!("{}: {}", status.uuid, ready.reason.as_str()))
     });
     unready.take(MAX_SERVERS).fold(section, Section::line)
 }

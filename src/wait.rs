@@ -42,6 +42,8 @@ pub const RESET_HELD_BACK: Duration = Duration::from_secs(600);
 
 /// Servers that are to be started after a boot wait this long for each other, so that their priority decides.
 pub const SLOT_ORDER: Duration = Duration::from_secs(2);
+/// How long a server may hold one of the slots for starts after a boot.
+pub const START_SLOT: Duration = Duration::from_secs(60);
 
 /// Applying the panel's list waits for a list of all containers, which only saves calls of the first passes.
 pub const LIST_FOR_CONTAINERS: Duration = Duration::from_secs(1);

@@ -88,20 +88,29 @@ impl Queue {
             numbers.extend(entry?.file_name().to_str().and_then(number_of));
         }
         numbers.sort_unstable();
-        let sent = match std::fs::read_to_string(self.folder.join(SENT)) {
-            Ok(text) => text.trim().parse().unwrap_or(0),
+        // A damaged number counts as none: rows are sent twice rather than never.
+        let sent = match std::fs::read(self.folder.join(SENT)) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).trim().parse().unwrap_or(0),
             Err(error) if error.kind() == ErrorKind::NotFound => 0,
             Err(error) => return Err(error),
         };
         self.next = sent;
         for first in numbers {
-            let (rows, bytes) = complete(&self.path(first))?;
-            if rows == 0 || first + rows <= sent {
+            let (rows, bytes) = match complete(&self.path(first)) {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::error!(path = %self.path(first).display(), %error, "cannot read rows of activity; they are left out");
+                    // Its name is taken.
+                    self.next = self.next.max(first.saturating_add(1));
+                    continue;
+                }
+            };
+            if rows == 0 || first.saturating_add(rows) <= sent {
                 self.remove(first);
             } else {
                 self.files.push_back(RowFile { first, bytes });
             }
-            self.next = self.next.max(first + rows);
+            self.next = self.next.max(first.saturating_add(rows));
         }
         let first = self.files.front().map_or(sent, |file| file.first.max(sent));
         self.sent = Position { row: first, offset: self.offset_of(first)? };

@@ -105,7 +105,13 @@ impl Inner {
             Fault::Content => self.acknowledge(rows).await,
             Fault::Server if rows.len() == 1 && pace.failures >= PROBE_AFTER => {
                 let Some(with_next) = self.send_behind_first().await else { return false };
+                // The panel may have recovered in between.
+                let is_at_fault = self.is_refused(rows, pace).await;
                 self.acknowledge(&with_next).await;
+                if !is_at_fault {
+                    *pace = Pace { size: (pace.size * 2).min(self.batch), failures: 0 };
+                    return true;
+                }
             }
             Fault::Server => {
                 pace.size = half;
@@ -124,6 +130,22 @@ impl Inner {
         let rows = self.with_queue(|queue| queue.peek(2)).await.ok()?;
         let sent = self.panel.report_activity(&jsons(rows.get(1..2)?)).await;
         sent.is_ok().then_some(rows)
+    }
+
+    /// Whether the panel, which has just taken another row, does not take these. An outage is waited for.
+    async fn is_refused(&self, rows: &[Stored], pace: &Pace) -> bool {
+        let mut attempts = pace.failures;
+        loop {
+            match self.panel.report_activity(&jsons(rows)).await {
+                Ok(()) => return false,
+                Err(error) if matches!(Fault::of(&error), Fault::Panel) => {
+                    attempts = attempts.saturating_add(1);
+                    let delay = retry::delay(retry::ACTIVITY, attempts, &self.jitter);
+                    tokio::time::sleep(delay.max(error.pause())).await;
+                }
+                Err(_) => return true,
+            }
+        }
     }
 
     async fn acknowledge(self: &Arc<Self>, rows: &[Stored]) {

@@ -127,6 +127,27 @@ async fn a_row_that_the_panel_does_not_take_is_dropped_and_holds_back_no_other_o
     }
 }
 
+/// Whenever the panel recovers: also between the last attempt with a row and the first one with another.
+#[tokio::test(start_paused = true)]
+async fn a_panel_that_fails_for_a_while_loses_no_row() {
+    for failures in 1..12 {
+        let (node, panel) = node();
+        let left = std::sync::atomic::AtomicU32::new(failures);
+        let fails = move |_: &serde_json::Value| {
+            let count = |left: u32| left.checked_sub(1);
+            left.fetch_update(std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed, count).is_ok()
+        };
+        panel.lock().rejects_rows = Some((Box::new(fails), Some(500)));
+        for number in 0..3 {
+            node.context.activity.record(entry(1, &number.to_string()));
+        }
+        tokio::time::sleep(120 * MINUTE).await;
+        let mut arrived = commands(&panel);
+        arrived.sort();
+        assert_eq!(arrived, ["0", "1", "2"], "{failures} failures");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_whose_answer_was_lost_is_sent_again_unchanged() {
     let (node, panel) = node();

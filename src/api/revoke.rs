@@ -14,8 +14,8 @@ use crate::model::ServerId;
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct DeauthorizeBody {
-    user: String,
-    servers: Vec<String>,
+    user: Option<String>,
+    servers: Option<Vec<String>>,
     /// The panel puts the others into this one.
     json: Option<Box<DeauthorizeBody>>,
 }
@@ -26,6 +26,7 @@ pub async fn deauthorize_user(Started(api): Started, body: RequestBody) -> Resul
     let wanted: DeauthorizeBody = body::object(&body)?;
     let DeauthorizeBody { user, servers, .. } =
         wanted.json.map_or_else(|| DeauthorizeBody { json: None, ..wanted }, |inner| *inner);
+    let (user, servers) = (user.unwrap_or_default(), servers.unwrap_or_default());
     if servers.is_empty() {
         api.sockets.close_all();
         return Ok(StatusCode::NO_CONTENT);

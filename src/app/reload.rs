@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::api::Sockets;
 use crate::clock::Clock;
 use crate::config::{self, ConfigFile, ConfigUpdates, HostEnvironment, LiveConfig, Loaded, NodeConfig, Push, Pushed};
 use crate::model::NodeConditionType;
@@ -26,6 +27,8 @@ pub struct Reload {
     /// The files that the configuration is read from.
     pub sources: watch::Sender<Vec<PathBuf>>,
     pub updates: ConfigUpdates,
+    /// Tokens of these were signed with the former token of the node.
+    pub sockets: Sockets,
     /// The last reason why the file is not the one in effect, which is logged once.
     noted: Option<String>,
 }
@@ -39,8 +42,9 @@ impl Reload {
         conditions: NodeConditions,
         sources: watch::Sender<Vec<PathBuf>>,
         updates: ConfigUpdates,
+        sockets: Sockets,
     ) -> Self {
-        Self { node, file, panel, conditions, sources, updates, noted: None }
+        Self { node, file, panel, conditions, sources, updates, sockets, noted: None }
     }
 
     /// Reads the file at each change and at each SIGHUP, and writes what the panel pushes, until the changes end.
@@ -118,7 +122,11 @@ impl Reload {
             self.reject(&format!("{error}; the previous configuration stays in effect"));
             return;
         }
+        let former = self.node.live.get();
         if self.node.live.update(|live| *live = LiveConfig::clone(&new)) {
+            if former.token != new.token {
+                self.sockets.close_all();
+            }
             tracing::info!(path = %self.node.source.display(), "configuration reloaded");
         }
         let rest = config::changed_keys(&self.file, &file);
@@ -164,7 +172,15 @@ mod tests {
         let Loaded { file, node, sources, .. } = load(&folder, TEXT);
         let conditions = NodeConditions::new(Clock::System);
         let (sources, _) = watch::channel(sources);
-        let mut reload = Reload::new(Arc::new(node), file, None, conditions.clone(), sources, ConfigUpdates::new().0);
+        let mut reload = Reload::new(
+            Arc::new(node),
+            file,
+            None,
+            conditions.clone(),
+            sources,
+            ConfigUpdates::new().0,
+            Sockets::default(),
+        );
         let condition = || conditions.list().pop().unwrap();
 
         reload.apply(load(

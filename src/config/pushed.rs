@@ -153,6 +153,11 @@ impl Merge<'_> {
         if current == new {
             return;
         }
+        // Written to the file, these would name another file or a variable.
+        let is_token = !new.is_empty() && new.bytes().all(|byte| byte.is_ascii_graphic());
+        if !is_token || new.contains('$') || new.starts_with("file://") {
+            return self.refuse(path, "is no token: expected letters and digits".into());
+        }
         match place(variable, written, self.variables) {
             Place::Written => put(&mut self.document, path, new.into()),
             Place::File(file) => self.merged.token_files.push((file, Secret::new(new))),

@@ -202,8 +202,6 @@ mod tests {
         let files = Files::new(&format!("{TEXT}remote: https://panel.example.com\n"));
         for body in [
             json!({"api": {"port": 70_000}}),
-            json!({"token": ""}),
-            json!({"token": "two words"}),
             json!({"api": {"ssl": {"enabled": true}}}),
             json!({"api": {"host": "http://node"}}),
             json!(["a", "list"]),

@@ -64,7 +64,7 @@ fn a_report_has_what_is_known_and_hides_what_is_secret() {
         "debug: is a text: expected true or false\n",
         "Failed: 1\n",
         "Created: 1\n",
-        "StepFailed: the image is missing\n",
+        "StepFailed\n",
         "it has not answered\n",
         "asked {redacted} at https://{redacted}/api\n",
     ] {

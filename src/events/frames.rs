@@ -96,6 +96,16 @@ impl Output {
         &self.frames
     }
 
+    /// The frames of the last lines, in so many bytes. At least the last line is among them.
+    pub fn newest(&self, bytes: usize) -> Bytes {
+        let starts = std::iter::once(0).chain(self.lines.iter().map(|line| line.message.1));
+        let fits = |start: &usize| self.frames.len() - start <= bytes;
+        let start = starts.take(self.lines.len()).find(fits);
+        let last = self.lines.len().checked_sub(2).map_or(0, |before| self.lines[before].message.1);
+        // A copy, so that the other lines are not kept.
+        Bytes::copy_from_slice(&self.frames[start.unwrap_or(last)..])
+    }
+
     /// The number of lines.
     pub fn len(&self) -> usize {
         self.lines.len()

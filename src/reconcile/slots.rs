@@ -1,7 +1,8 @@
 //! Slots of the node: as many servers do something at once as there are slots. The others wait, by priority and then in their order.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,12 +13,16 @@ use crate::wait;
 #[derive(Debug)]
 pub struct Slots {
     limit: usize,
+    /// A slot is free again this long after it was taken, whatever its holder does; and who has not asked for this long does not come
+    /// first any more. The engine, a mount or a registry may hold a server up without end.
+    at_most: Option<Duration>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    held: BTreeSet<ServerId>,
+    /// The holders, each with the time at which it took its slot.
+    held: BTreeMap<ServerId, Instant>,
     waiting: Vec<Waiting>,
     /// Until then servers only begin to wait.
     opens_at: Option<Instant>,
@@ -27,25 +32,41 @@ struct State {
 struct Waiting {
     id: ServerId,
     priority: i32,
+    /// When it last asked.
+    asked: Instant,
 }
 
 impl State {
+    /// The time at which the next slot is free by the limit of time, and how many holders have reached it.
+    fn due(&self, at_most: Option<Duration>) -> (Option<Instant>, usize) {
+        let (Some(at_most), now) = (at_most, Instant::now()) else { return (None, 0) };
+        let ends = self.held.values().map(|taken| *taken + at_most);
+        let (over, next): (Vec<_>, Vec<_>) = ends.partition(|end| *end <= now);
+        (next.into_iter().min(), over.len())
+    }
+
     fn is_closed(&self) -> bool {
         self.opens_at.is_some_and(|at| Instant::now() < at)
     }
 
-    /// The position of a server that waits from now on, if it did not.
-    fn queue(&mut self, id: ServerId, priority: i32) -> usize {
-        let wanted = Waiting { id, priority };
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == id) {
-            if self.waiting[at] == wanted {
-                return at;
+    /// The number of servers that come before one that waits from now on, if it did not.
+    fn queue(&mut self, id: ServerId, priority: i32, at_most: Option<Duration>) -> usize {
+        let asked = Instant::now();
+        let known = self.waiting.iter().position(|waiting| waiting.id == id);
+        let at = match known.filter(|at| self.waiting[*at].priority == priority) {
+            Some(at) => {
+                self.waiting[at].asked = asked;
+                at
             }
-            self.waiting.remove(at);
-        }
-        let at = self.waiting.partition_point(|waiting| waiting.priority >= priority);
-        self.waiting.insert(at, wanted);
-        at
+            None => {
+                known.map(|at| self.waiting.remove(at));
+                let at = self.waiting.partition_point(|waiting| waiting.priority >= priority);
+                self.waiting.insert(at, Waiting { id, priority, asked });
+                at
+            }
+        };
+        let asks = |waiting: &&Waiting| at_most.is_none_or(|at_most| waiting.asked + at_most > asked);
+        self.waiting[..at].iter().filter(asks).count()
     }
 
     fn forget(&mut self, id: ServerId) {
@@ -56,7 +77,12 @@ impl State {
 impl Slots {
     /// At least one slot.
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), state: Mutex::default() }
+        Self { limit: limit.max(1), at_most: None, state: Mutex::default() }
+    }
+
+    /// The same, each for a limited time.
+    pub fn for_a_while(limit: usize, at_most: Duration) -> Self {
+        Self { at_most: Some(at_most), ..Self::new(limit) }
     }
 
     /// Number of slots.
@@ -66,7 +92,7 @@ impl Slots {
 
     /// Whether a server holds a slot.
     pub fn holds(&self, id: ServerId) -> bool {
-        self.lock().held.contains(&id)
+        self.lock().held.contains_key(&id)
     }
 
     /// Whether a server waits for a slot.
@@ -77,14 +103,14 @@ impl Slots {
     /// Takes a slot if one is free and no other server comes first; otherwise the server waits.
     pub fn take(&self, id: ServerId, priority: i32) -> bool {
         let mut state = self.lock();
-        if state.held.contains(&id) {
+        if state.held.contains_key(&id) {
             return true;
         }
-        let free = self.limit.saturating_sub(state.held.len());
-        let granted = state.queue(id, priority) < free && !state.is_closed();
+        let free = self.free(&state);
+        let granted = state.queue(id, priority, self.at_most) < free && !state.is_closed();
         if granted {
             state.forget(id);
-            state.held.insert(id);
+            state.held.insert(id, Instant::now());
         }
         granted
     }
@@ -97,17 +123,30 @@ impl Slots {
         }
     }
 
-    /// Until when servers only begin to wait, if they do.
+    fn free(&self, state: &State) -> usize {
+        let (_, over) = state.due(self.at_most);
+        self.limit.saturating_sub(state.held.len() - over)
+    }
+
+    /// When a server that waits should ask again, besides after a release.
     pub fn opens_at(&self) -> Option<Instant> {
         let state = self.lock();
-        state.opens_at.filter(|_| state.is_closed())
+        if state.is_closed() {
+            return state.opens_at;
+        }
+        self.at_most?;
+        match self.free(&state) {
+            0 => state.due(self.at_most).0,
+            // The next one has not taken it.
+            _ => (!state.waiting.is_empty()).then(|| Instant::now() + wait::SLOT_ORDER),
+        }
     }
 
     /// A server that is at work already has its slot, whether one was free or not.
     pub fn adopt(&self, id: ServerId) {
         let mut state = self.lock();
         state.forget(id);
-        state.held.insert(id);
+        state.held.insert(id, Instant::now());
     }
 
     /// Releases a slot, or stops waiting for one. Returns the servers that may take a slot now.
@@ -115,7 +154,7 @@ impl Slots {
         let mut state = self.lock();
         state.held.remove(&id);
         state.forget(id);
-        let free = self.limit.saturating_sub(state.held.len());
+        let free = self.free(&state);
         state.waiting.iter().take(free).map(|waiting| waiting.id).collect()
     }
 
@@ -177,6 +216,21 @@ mod tests {
             let priority = [0, 0, 0, 7, 1, 7, -1][next as usize];
             assert!(slots.take(id(next), priority));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hangs_holds_up_the_others_for_a_while_only() {
+        let minute = Duration::from_secs(60);
+        let slots = Slots::for_a_while(1, minute);
+        let taken = Instant::now();
+        assert!(slots.take(id(1), 0) && !slots.take(id(2), 5) && !slots.take(id(3), 0));
+        assert_eq!(slots.opens_at(), Some(taken + minute));
+        tokio::time::sleep_until(taken + minute).await;
+        // The next one in line does not ask any more either.
+        assert!(slots.holds(id(1)) && slots.take(id(3), 0));
+        tokio::time::sleep(minute).await;
+        assert!(slots.take(id(2), 5), "it asks again");
+        assert!(slots.release(id(1)).is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,6 +49,8 @@ use wire::Wire;
 
 /// The limit of calls that are answered at once.
 const QUICK: Duration = Duration::from_secs(10);
+/// The panel waits for 30 seconds.
+const PRUNE: Duration = Duration::from_secs(25);
 const PING: Duration = Duration::from_secs(3);
 const START: Duration = Duration::from_secs(30);
 const CREATE: Duration = Duration::from_secs(60);
@@ -148,12 +150,12 @@ impl Runtime for DockerRuntime {
 
     async fn disk_usage(&self) -> Result<EngineDiskUsage, RuntimeError> {
         let answer = stats::disk_usage(&self.wire);
-        self.within(CREATE, || "measuring the disk usage of the container engine".into(), answer).await
+        self.within(QUICK, || "measuring the disk usage of the container engine".into(), answer).await
     }
 
     async fn prune_images(&self) -> Result<PruneReport, RuntimeError> {
         let answer = stats::prune_images(&self.wire);
-        self.within(REMOVE, || "removing unused images".into(), answer).await
+        self.within(PRUNE, || "removing unused images".into(), answer).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, RuntimeError> {

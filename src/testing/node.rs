@@ -11,7 +11,7 @@ use super::fake::{FakeEngine, FakeRuntime, Faults, LocalImage, NoFaults};
 use super::{IMAGE, TestDisk, TestPanel, node_config};
 use crate::activity::Activity;
 use crate::api::startup::Startup;
-use crate::api::{self, Api, Endpoint};
+use crate::api::{self, Api, Endpoint, Sockets};
 use crate::clock::Clock;
 use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
@@ -34,6 +34,7 @@ use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
+use crate::wait;
 
 /// A node. Nothing runs in it until [`TestNode::start`]; its tasks end when it is dropped.
 pub struct TestNode {
@@ -122,7 +123,7 @@ impl TestNode {
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
         let startup = Startup::default();
-        startup.finish(Api::new(self.context.clone(), self.context.clock.now()));
+        startup.finish(Api::new(self.context.clone(), self.context.clock.now(), Sockets::default()));
         api::router(&startup, endpoint, &self.context.node.config)
     }
 }
@@ -226,7 +227,7 @@ impl TestNodeBuilder {
         let context = Arc::new(Context {
             runtime,
             slots: Slots::new(node.concurrent_installs),
-            start_slots: Slots::new(node.concurrent_starts),
+            start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
             node: Node::new(
                 node,
                 self.panel.is_some(),

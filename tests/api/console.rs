@@ -298,6 +298,30 @@ async fn commands_are_typed_and_the_log_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_asked_for_before_a_socket_ends_is_done_and_recorded() {
+    let node = ApiNode::new();
+    let id = running(&node).await;
+    let mut browser = Browser::authenticated(&node, id).await;
+    for number in 0..4 {
+        browser.send("send command", &format!("say number {number}")).await;
+    }
+    browser.socket.close(None).await.unwrap();
+    browser.end().await;
+    let mut other = Browser::authenticated(&node, id).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    other.send("set state", "kill").await;
+    drop(other);
+    node.becomes(id, PowerState::Offline).await;
+    let printed = node.engine.printed(&id.to_string());
+    let said: Vec<_> = printed.lines().filter(|line| line.starts_with("number ")).map(str::trim).collect();
+    assert_eq!(said, ["number 0", "number 1", "number 2", "number 3"]);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let recorded: Vec<_> = node.panel.lock().activity.iter().map(|row| row["event"].clone()).collect();
+    assert_eq!(recorded.iter().filter(|event| *event == "server:console.command").count(), 4, "{recorded:?}");
+    assert_eq!(recorded.iter().filter(|event| *event == "server:power.kill").count(), 1, "{recorded:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_browser_that_does_not_read_slows_no_other_and_learns_what_it_missed() {
     // In batches: all lines of a moment are read at once.
     let (moments, lines, text) = (200_u64, 1000_u64, "x".repeat(300));

@@ -97,7 +97,12 @@ fn a_panel_that_gives_no_configuration_is_explained() {
         ),
         (answer("200 OK", "<html>"), "answered 200 OK instead"),
         (answer("302 Found\r\nlocation: https://new.example.com/", ""), "redirects to https://new.example.com/"),
-        (answer("200 OK", r#"{"token": []}"#), "the configuration was not written"),
+        (answer("200 OK", r#"{"token": []}"#), "answered 200 OK instead"),
+        (answer("200 OK", "{}"), "answered 200 OK instead"),
+        (
+            answer("200 OK", r#"{"token_id": "a", "token": "b", "api": {"port": 70000}}"#),
+            "the configuration was not written",
+        ),
         (String::new(), "cannot be reached"),
     ] {
         let (url, _served) = panel(response.clone());

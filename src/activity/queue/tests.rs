@@ -102,6 +102,22 @@ fn damaged_rows_and_foreign_files_do_not_hold_back_the_others() {
 }
 
 #[test]
+fn a_damaged_number_of_sent_rows_stops_nothing() {
+    let (_root, folder) = folder();
+    let mut queue = Queue::open(folder.clone());
+    queue.append(&rows(0..3)).unwrap();
+    std::fs::write(folder.join(SENT), b"\xff").unwrap();
+    let mut queue = Queue::open(folder.clone());
+    queue.append(&rows([3])).unwrap();
+    assert_eq!(all(&mut queue), [0, 1, 2, 3]);
+    // A file of rows that cannot be read keeps its name.
+    std::fs::create_dir(queue.path(40)).unwrap();
+    let mut queue = Queue::open(folder.clone());
+    queue.append(&rows([7])).unwrap();
+    assert_eq!(all(&mut queue), [0, 1, 2, 3, 7]);
+}
+
+#[test]
 fn files_that_a_person_removes_are_passed_over() {
     let (_root, folder) = folder();
     Queue::open(folder.clone()).append(&rows(0..2)).unwrap();

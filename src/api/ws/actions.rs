@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::session::Action;
@@ -21,6 +22,8 @@ use crate::model::{PowerState, Requester, ServerId, Verb};
 
 /// Actions of a kind that wait. The limits on messages let fewer through.
 const WAITING: usize = 16;
+/// Bytes of the frames of a backlog. Each socket may have a few that were not read.
+const MAX_BACKLOG: usize = 1 << 20;
 
 /// A user who acts on a server.
 #[derive(Clone)]
@@ -58,20 +61,24 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes, and their work, which ends with them.
-    pub fn new(actor: Actor, replies: mpsc::Sender<Reply>) -> (Self, impl Future<Output = ()>) {
+    /// Lanes, and their work, which ends with them. Actions that wait when `revoked` is cancelled are dropped.
+    pub fn new(
+        actor: Actor,
+        replies: mpsc::Sender<Reply>,
+        revoked: CancellationToken,
+    ) -> (Self, impl Future<Output = ()>) {
         let (power, mut verbs) = mpsc::channel(WAITING);
         let (commands, mut lines) = mpsc::channel::<(String, Option<Uuid>)>(WAITING);
         let (reads, mut questions) = mpsc::channel(WAITING);
         let work = async move {
             let power = async {
-                while let Some((verb, user)) = verbs.recv().await {
+                while let Some((verb, user)) = verbs.recv().await.filter(|_| !revoked.is_cancelled()) {
                     let done = actor.power(verb).await.map(|()| actor.record(event_of(verb), user, json!({})));
                     reply(&replies, done).await;
                 }
             };
             let commands = async {
-                while let Some((line, user)) = lines.recv().await {
+                while let Some((line, user)) = lines.recv().await.filter(|_| !revoked.is_cancelled()) {
                     let sent = actor.command(&line).await.map(|sent| {
                         if sent {
                             actor.record(ActivityEvent::ConsoleCommand, user, json!({"command": line}));
@@ -81,7 +88,7 @@ impl Lanes {
                 }
             };
             let reads = async {
-                while let Some(question) = questions.recv().await {
+                while let Some(question) = questions.recv().await.filter(|_| !replies.is_closed()) {
                     let frames = match question {
                         Action::SendLogs => actor.backlog().await,
                         _ => Ok(Some(actor.stats().await)),
@@ -147,7 +154,7 @@ impl Actor {
         for line in last_lines(&self.api, self.server, count).await? {
             output.push(&line, 0);
         }
-        Ok(output.take().map(|output| output.frames().clone()))
+        Ok(output.take().map(|output| output.newest(MAX_BACKLOG)))
     }
 
     /// The frame about the resources in use.

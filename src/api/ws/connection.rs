@@ -42,7 +42,9 @@ const BATCH: usize = 256 * 1024;
 /// Frames that wait while a batch is being sent. A browser that does not take them is not read.
 const WAITING: usize = 64;
 /// Answers of lanes that wait.
-const REPLIES: usize = 4;
+const REPLIES: usize = 1;
+/// How long the actions of a socket that has ended may take.
+const WORK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two looks at the token.
 const TICK: Duration = Duration::from_secs(30);
 /// How long a browser has to answer the closing of its socket.
@@ -126,13 +128,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn run(&mut self) -> End {
         let (replies, mut answers) = mpsc::channel(REPLIES);
-        let (lanes, work) = Lanes::new(self.actor.clone(), replies);
+        let (lanes, work) = Lanes::new(self.actor.clone(), replies, self.slot.closed.clone());
         let mut work = pin!(work);
-        loop {
+        let end = loop {
             let idle = !self.sending;
-            let may_read = self.next.len() < WAITING;
+            let may_read = self.next.len() < WAITING && self.next_bytes < BATCH;
             let step = tokio::select! {
-                () = self.slot.closed.cancelled() => return None,
+                () = self.slot.closed.cancelled() => break None,
+                // It ends with the lanes, which this function holds.
                 () = &mut work => return None,
                 step = transfer(&mut self.stream, self.sending, may_read) => step,
                 answer = answers.recv(), if may_read => Step::Reply(answer),
@@ -141,16 +144,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 event = self.events.recv(), if idle => Step::Event(event),
             };
             if let ControlFlow::Break(end) = self.take(step, &lanes).await {
-                return end;
+                break end;
             }
             // Set before the flush that comes first, so that the batch begins between two frames.
             self.sending |= !self.next.is_empty();
+        };
+        // Who clicks and closes the page has clicked. No answer holds the work up any more.
+        drop((lanes, answers));
+        if tokio::time::timeout(WORK_TIMEOUT, work).await.is_err() {
+            tracing::debug!(server.id = %self.actor.server, "actions of a closed websocket took too long");
         }
+        end
     }
 
     async fn take(&mut self, step: Step, lanes: &Lanes) -> ControlFlow<End> {
         match step {
-            Step::Read(None | Some(Ok(Message::Close(_)))) => return ControlFlow::Break(None),
+            Step::Read(None) => return ControlFlow::Break(None),
+            Step::Read(Some(Ok(Message::Close(_)))) => {
+                // The answer is ready to be sent. The browser may be gone.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.stream.flush()).await;
+                return ControlFlow::Break(None);
+            }
             Step::Read(Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. })))) => {
                 return ControlFlow::Break(Some(Closing::TooLong));
             }

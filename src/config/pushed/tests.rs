@@ -147,6 +147,19 @@ fn a_token_is_written_to_where_it_is_read_from() {
     assert_eq!(refused(&merged), [format!("token: comes from the environment variable WINGS_TOKEN: {help}")]);
 }
 
+/// The text of a token says where it is read from.
+#[test]
+fn what_is_no_token_is_refused() {
+    for text in [TEXT, "token_id: file:///run/id\ntoken: file:///run/token\n"] {
+        for odd in ["", "two words", "file:///etc/shadow", "$PATH", "${PATH}", "a\nb", "é"] {
+            let merged = lay_over(text, &json!({"token": odd, "token_id": odd}), &none);
+            assert_eq!(merged.text, text, "{odd:?}");
+            assert!(merged.token_files.is_empty(), "{odd:?}");
+            assert_eq!(refused(&merged).len(), 2, "{odd:?}");
+        }
+    }
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

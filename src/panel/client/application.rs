@@ -76,11 +76,18 @@ pub async fn node_configuration(
     let body = Limited::new(reqwest::Body::from(response), MAX_ANSWER).collect().await;
     let body = body.map_err(|error| unreachable(&*error))?.to_bytes();
     match serde_json::from_slice(&body) {
-        Ok(configuration @ Value::Object(_)) if status.is_success() => Ok(configuration),
+        Ok(configuration @ Value::Object(_)) if status.is_success() && has_credentials(&configuration) => {
+            Ok(configuration)
+        }
         _ => {
             let detail = String::from_utf8_lossy(&body).split_whitespace().collect::<Vec<_>>().join(" ");
             let detail = detail.chars().take(MAX_DETAIL).collect();
             Err(ApplicationError::Answer { url: panel.to_owned(), status, detail })
         }
     }
+}
+
+/// Whether this is the configuration of a node, and not another document.
+fn has_credentials(configuration: &Value) -> bool {
+    ["token_id", "token"].iter().all(|key| configuration[*key].as_str().is_some_and(|text| !text.is_empty()))
 }
