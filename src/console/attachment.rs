@@ -64,7 +64,7 @@ impl<F: Fn()> Session<F> {
             () = write(terminal.input, commands) => {}
         }
         let Self { lines, transcript, viewers, .. } = &mut self;
-        lines.finish(|piece| viewers.show(&display_text(piece), transcript.print_unfinished(piece), false));
+        lines.finish(|piece| viewers.show(piece, transcript.print_unfinished(piece), false));
         viewers.publish();
         transcript.flush();
     }
@@ -106,7 +106,7 @@ impl<F: Fn()> Session<F> {
         match (piece, &mut self.replay) {
             (Some(piece), Some(replay)) => {
                 let (matcher, on_done) = (&mut self.matcher, &self.on_done);
-                replay.feed(&piece, |line| _ = match_done(matcher, &display_text(line), on_done));
+                replay.feed(&piece, |line| _ = match_done(matcher, line, on_done));
             }
             (None, _) => {
                 let replay = self.replay.take();
@@ -123,7 +123,7 @@ impl<F: Fn()> Session<F> {
     fn take_rest(&mut self, rest: Option<Rest>) {
         let Some(rest) = rest else { return };
         for line in &rest.new {
-            self.viewers.show(&display_text(line), self.transcript.print(line), false);
+            self.viewers.show(line, self.transcript.print(line), false);
         }
         self.lines = rest.lines;
         self.feed(&rest.output);
@@ -133,17 +133,16 @@ impl<F: Fn()> Session<F> {
         let Self { lines, matcher, on_done, transcript, viewers, .. } = self;
         viewers.set_time(Instant::now());
         lines.feed(piece, |line| {
-            let text = display_text(line);
-            let done = match_done(matcher, &text, on_done);
-            viewers.show(&text, transcript.print(line), done);
+            let done = match_done(matcher, line, on_done);
+            viewers.show(line, transcript.print(line), done);
         });
         viewers.publish();
     }
 }
 
 /// Matches one line, until the first match. Returns whether it is this line.
-fn match_done(matcher: &mut Option<DoneMatcher>, line: &str, on_done: &impl Fn()) -> bool {
-    let done = matcher.as_ref().is_some_and(|matcher| matcher.matches(line));
+fn match_done(matcher: &mut Option<DoneMatcher>, line: &[u8], on_done: &impl Fn()) -> bool {
+    let done = matcher.as_ref().is_some_and(|matcher| matcher.matches(&display_text(line)));
     if done {
         *matcher = None;
         on_done();

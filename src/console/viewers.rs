@@ -10,6 +10,7 @@ use super::throttle::{Throttle, Verdict};
 use super::transcript::Transcript;
 use crate::events::EventKind;
 use crate::events::frames::{CONSOLE_OUTPUT, OutputBuilder};
+use crate::runtime::lines::display_text;
 
 /// Lines are published once their frames have this many bytes.
 const FULL: usize = 64 * 1024;
@@ -46,11 +47,12 @@ impl Viewers {
     /// Adds a line with its number in the transcript. One that is `important`, or announces a feature, is not dropped.
     ///
     /// Call after the line was added to the transcript: a viewer that subscribes in between finds it there.
-    pub fn show(&mut self, line: &str, number: u64, important: bool) {
+    pub fn show(&mut self, line: &[u8], number: u64, important: bool) {
         let server = self.transcript().server();
         if !self.sinks.events.is_watched(server) {
             return;
         }
+        let line = &display_text(line);
         if self.features.has_changed().unwrap_or(false) {
             self.matcher = FeatureMatcher::new(server, &self.features.borrow_and_update());
         }
