@@ -104,18 +104,12 @@ async fn within<T>(answer: impl Future<Output = Result<T, RuntimeError>>) -> Res
 /// # Errors
 /// It cannot be read.
 pub fn log_tail(node: &NodeConfig, lines: u64) -> Result<Vec<String>, String> {
-    let path = node.directories.log.join("wings.log");
+    let path = node.directories.daemon_log();
     let read = || {
         let Some(mut reader) = LogReader::open(&path)? else { return Ok(Vec::new()) };
         reader.end_here()?;
         reader.skip_to_last(lines)?;
-        let mut bytes = Vec::new();
-        while bytes.len() < MAX_LOG {
-            match reader.next_piece()? {
-                piece if piece.is_empty() => break,
-                piece => bytes.extend_from_slice(&piece),
-            }
-        }
+        let bytes = reader.read_rest(MAX_LOG)?;
         Ok(String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect())
     };
     read().map_err(|error: std::io::Error| format!("cannot read {}: {error}", path.display()))

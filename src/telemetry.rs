@@ -64,7 +64,7 @@ pub fn start(node: &NodeConfig, debug: bool) -> anyhow::Result<FlushOnDrop> {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let filter = with_own_targets(filter)?;
-    let path = node.directories.log.join("wings.log");
+    let path = node.directories.daemon_log();
     let terminal = LogQueue::start("stderr", io::stderr(), |_| Ok(()))?;
     let (file, rejected) = match log_file(path.clone()) {
         Ok(file) => (Some(file), None),

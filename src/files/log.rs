@@ -96,6 +96,21 @@ impl LogReader {
         Ok(piece)
     }
 
+    /// The rest, up to the end or a piece beyond `max` bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_rest(&mut self, max: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while bytes.len() < max {
+            match self.next_piece()? {
+                piece if piece.is_empty() => break,
+                piece => bytes.extend(piece),
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Whether `path` is missing or another file by now.
     pub fn was_replaced(&self, path: &Path) -> bool {
         let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());

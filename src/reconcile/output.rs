@@ -58,13 +58,7 @@ impl Context {
             let mut bytes = Vec::new();
             if let Some(mut file) = handover.file {
                 file.skip_to_last(lines.into())?;
-                loop {
-                    let piece = file.next_piece()?;
-                    if piece.is_empty() || bytes.len() > MAX_BYTES {
-                        break;
-                    }
-                    bytes.extend(piece);
-                }
+                bytes = file.read_rest(MAX_BYTES)?;
             }
             bytes.extend(handover.unwritten);
             Ok(bytes)
