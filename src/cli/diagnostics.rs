@@ -6,14 +6,12 @@ use std::sync::Arc;
 use super::arguments::{Diagnostics, NodeArguments};
 use super::client::Client;
 use super::error::CliError;
-use super::node;
 use super::output::{Printer, notify};
+use super::{node, plan};
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, ConfigFile, DEFAULT_PATH, NodeConfig};
 use crate::diagnostics::{Contents, EngineAnswers, Known, Report, log_tail};
-use crate::runtime::docker::{Address, DockerRuntime};
-use crate::runtime::host::{Host, kernel_limits};
-use crate::tasks::{Blocking, Tasks};
+use crate::runtime::docker::DockerRuntime;
 
 /// Prints the report of the daemon, or one of what can be found out without it.
 ///
@@ -85,7 +83,5 @@ fn runtime(node: Option<NodeConfig>) -> Result<DockerRuntime, String> {
         node.map_err(|_| "the engine cannot be asked without a configuration".to_owned())
     };
     let node = node.map_or_else(defaults, Ok)?;
-    let address = Address::from_environment().map_err(|error| error.to_string())?;
-    let host = Host::new(Arc::new(node), Tasks::new(), Blocking::Pool, kernel_limits());
-    Ok(DockerRuntime::connect(address, host))
+    plan::engine(&Arc::new(node)).map_err(|error| error.to_string())
 }
