@@ -100,15 +100,16 @@ struct Row<'a> {
 }
 
 impl Activity {
-    /// Opens the queue, and starts its writer. Rows of an earlier run are sent first.
+    /// Opens the queue, and starts its writer. Rows of an earlier run are sent first. Without a panel nothing is recorded.
     pub fn open(
-        panel: Arc<dyn Panel>,
+        panel: Option<Arc<dyn Panel>>,
         Options { folder, interval, batch }: Options,
         clock: Clock,
         jitter: Arc<Jitter>,
         blocking: Blocking,
         tasks: &Tasks,
     ) -> Self {
+        let Some(panel) = panel else { return Self(None) };
         let queue = Queue::open(folder);
         let inner = Arc::new(Inner {
             panel,
@@ -125,11 +126,6 @@ impl Activity {
         let writer = inner.clone();
         tasks.spawn_graceful("activity writer", move |end| writer.write(end));
         Self(Some(inner))
-    }
-
-    /// The activity of a node without a panel: nothing is recorded.
-    pub fn none() -> Self {
-        Self(None)
     }
 
     /// Records an entry. Never waits: the row is on disk a moment later.

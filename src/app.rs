@@ -176,16 +176,14 @@ fn context(
     let changed = wake.clone();
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
-    let activity = panel
-        .clone()
-        .map(|panel| Activity::open(panel, (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks));
+    let activity = Activity::open(panel.clone(), (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks);
     let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
     Ok(Arc::new(Context {
         runtime: docker,
         node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
-        activity: activity.unwrap_or_else(Activity::none),
+        activity,
         console,
         stats,
         clock,

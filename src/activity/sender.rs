@@ -67,6 +67,13 @@ struct Pace {
     failures: u32,
 }
 
+impl Pace {
+    /// After a success: larger batches, up to `most` rows.
+    fn succeeded(&mut self, most: usize) {
+        *self = Self { size: (self.size * 2).min(most), failures: 0 };
+    }
+}
+
 impl Inner {
     /// Sends batches until the queue is empty.
     async fn send_all(self: &Arc<Self>, note: &impl Fn(Delivery)) {
@@ -79,7 +86,7 @@ impl Inner {
                     Ok(()) => {
                         self.acknowledge(&rows).await;
                         note(Delivery::Sent);
-                        pace = Pace { size: (size * 2).min(self.batch), failures: 0 };
+                        pace.succeeded(self.batch);
                         continue;
                     }
                     Err(error) if self.blames_rows(&rows, &error, &mut pace).await => continue,
@@ -89,7 +96,7 @@ impl Inner {
             };
             pace.failures += 1;
             note(Delivery::Failed(error));
-            tokio::time::sleep(retry::delay(retry::ACTIVITY, pace.failures, &self.jitter).max(pause)).await;
+            self.pause(pace.failures, pause).await;
         }
     }
 
@@ -109,7 +116,7 @@ impl Inner {
                 let is_at_fault = self.is_refused(rows, pace).await;
                 self.acknowledge(&with_next).await;
                 if !is_at_fault {
-                    *pace = Pace { size: (pace.size * 2).min(self.batch), failures: 0 };
+                    pace.succeeded(self.batch);
                     return true;
                 }
             }
@@ -119,7 +126,7 @@ impl Inner {
             }
         }
         tracing::warn!(%error, "a row of activity was dropped: the panel does not take it");
-        *pace = Pace { size: (pace.size * 2).min(self.batch), failures: 0 };
+        pace.succeeded(self.batch);
         // A panel that takes no row at all is not called without a pause.
         tokio::time::sleep(retry::ACTIVITY.initial).await;
         true
@@ -140,12 +147,16 @@ impl Inner {
                 Ok(()) => return false,
                 Err(error) if matches!(Fault::of(&error), Fault::Panel) => {
                     attempts = attempts.saturating_add(1);
-                    let delay = retry::delay(retry::ACTIVITY, attempts, &self.jitter);
-                    tokio::time::sleep(delay.max(error.pause())).await;
+                    self.pause(attempts, error.pause()).await;
                 }
                 Err(_) => return true,
             }
         }
+    }
+
+    /// The pause after so many failures, at least as long as the panel asks for.
+    async fn pause(&self, failures: u32, least: Duration) {
+        tokio::time::sleep(retry::delay(retry::ACTIVITY, failures, &self.jitter).max(least)).await;
     }
 
     async fn acknowledge(self: &Arc<Self>, rows: &[Stored]) {

@@ -169,7 +169,7 @@ async fn rows_of_an_earlier_run_are_sent() {
     // As after a crash: the queue is opened again.
     let context = &node.context;
     let activity = Activity::open(
-        Arc::new(panel.clone()),
+        Some(Arc::new(panel.clone())),
         (&*context.node.config).into(),
         context.clock,
         context.jitter.clone(),
@@ -210,7 +210,10 @@ async fn rows_wait_for_a_disk_that_takes_none_up_to_a_limit() {
     assert!((80..110).contains(&commands.len()), "{}", commands.len());
 }
 
-#[test]
-fn a_node_without_a_panel_records_nothing() {
-    Activity::none().record(entry(1, "x"));
+#[tokio::test(start_paused = true)]
+async fn a_node_without_a_panel_records_nothing() {
+    let node = TestNode::new();
+    node.context.activity.record(entry(1, "x"));
+    tokio::time::sleep(MINUTE).await;
+    assert!(!node.root().join("activity").exists());
 }

@@ -218,10 +218,7 @@ impl TestNodeBuilder {
         let events = store.events().clone();
         let console = Console::new(runtime.clone(), blocking, events, &node, tasks.clone(), wake.clone());
         let jitter = Arc::new(Jitter::seeded(self.seed));
-        let activity = self
-            .panel
-            .clone()
-            .map(|panel| Activity::open(panel, (&*node).into(), clock, jitter.clone(), blocking, &tasks));
+        let activity = Activity::open(self.panel.clone(), (&*node).into(), clock, jitter.clone(), blocking, &tasks);
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
         let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
         let context = Arc::new(Context {
@@ -237,7 +234,7 @@ impl TestNodeBuilder {
             ),
             sync: self.panel.map(sync),
             store,
-            activity: activity.unwrap_or_else(Activity::none),
+            activity,
             console,
             stats,
             clock,
