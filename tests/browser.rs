@@ -11,14 +11,12 @@ mod panel_sim;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::Html;
 use axum::routing::{get, post};
-use daemon_process::{Node, NodeOptions, until, with_node};
-use jsonwebtoken::{EncodingKey, Header};
+use daemon_process::{Node, NodeOptions, console_token, skipped, until, with_node};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -45,14 +43,7 @@ struct PageServer {
 type Page = Arc<PageServer>;
 
 async fn session(State(page): State<Page>) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({
-        "iss": "panel", "iat": now, "nbf": now - 300, "exp": now + 600, "jti": "a", "unique_id": format!("{now}"),
-        "server_uuid": page.server, "user_uuid": "f1ee10d5-2058-4647-9489-4cc29abdaac0",
-        "permissions": ["*"], "scope": "websocket",
-    });
-    let key = EncodingKey::from_secret(page.node_token.as_bytes()).expect("a key");
-    let token = jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token");
+    let token = console_token(&page.node_token, &page.server);
     json!({"url": page.url, "token": token}).to_string()
 }
 
@@ -125,11 +116,12 @@ impl Drop for Browser {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_console_in_a_browser_shows_output_takes_commands_and_survives_a_restart_of_the_daemon() {
-    for skip in ["ALULA_SKIP_DOCKER", "ALULA_SKIP_BROWSER"] {
-        if std::env::var(skip).is_ok_and(|value| value == "1") {
-            eprintln!("skipped: {skip}=1");
-            return;
-        }
+    if skipped() {
+        return;
+    }
+    if std::env::var("ALULA_SKIP_BROWSER").is_ok_and(|value| value == "1") {
+        eprintln!("skipped: ALULA_SKIP_BROWSER=1");
+        return;
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());

@@ -27,20 +27,11 @@ mod takeover;
 
 use std::path::Path;
 
-use daemon_process::{Node, NodeOptions, with_node};
+use daemon_process::{Node, NodeOptions, skipped, with_node};
 use docker_proxy::DockerProxy;
 
 /// The machine's engine.
 const ENGINE: &str = "/var/run/docker.sock";
-
-/// Whether to skip these tests.
-fn skipped() -> bool {
-    let skipped = std::env::var("ALULA_SKIP_DOCKER").is_ok_and(|value| value == "1");
-    if skipped {
-        eprintln!("skipped: ALULA_SKIP_DOCKER=1, so the real daemon is not tested");
-    }
-    skipped
-}
 
 fn options() -> NodeOptions {
     NodeOptions::new(env!("CARGO_BIN_EXE_alula"))

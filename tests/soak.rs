@@ -10,11 +10,10 @@ mod images;
 #[path = "support/panel_sim.rs"]
 mod panel_sim;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use daemon_process::{Node, NodeOptions, until, with_node};
+use daemon_process::{Node, NodeOptions, console_token, skipped, until, with_node};
 use futures_util::{SinkExt, StreamExt};
-use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -73,16 +72,6 @@ impl Footprint {
     }
 }
 
-fn token(node: &Node, id: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims = json!({
-        "iat": now, "exp": now + 600, "jti": "soak", "server_uuid": id, "user_uuid": "f1ee10d5-2058-4647-9489-4cc29abdaac0",
-        "permissions": ["*"], "scope": "websocket",
-    });
-    jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(node.panel.token().as_bytes()).unwrap())
-        .unwrap()
-}
-
 async fn send(socket: &mut Socket, event: &str, argument: &str) {
     let text = json!({"event": event, "args": [argument]}).to_string();
     socket.send(Message::text(text)).await.expect("an open socket");
@@ -109,7 +98,7 @@ async fn connect(node: &Node, id: &str) -> Socket {
     request.headers_mut().insert("origin", node.panel.url().parse().unwrap());
     let stream = TcpStream::connect(address).await.expect("a connection");
     let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("a websocket");
-    send(&mut socket, "auth", &token(node, id)).await;
+    send(&mut socket, "auth", &console_token(node.panel.token(), id)).await;
     wait_for(&mut socket, |event, _| event == "auth success").await;
     socket
 }
@@ -155,8 +144,7 @@ async fn outage(node: &Node, id: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_soak_the_daemon_has_what_it_began_with() {
-    if std::env::var("ALULA_SKIP_DOCKER").is_ok_and(|value| value == "1") {
-        eprintln!("skipped: ALULA_SKIP_DOCKER=1");
+    if skipped() {
         return;
     }
     let rounds = std::env::var("ALULA_SOAK_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);

@@ -5,72 +5,73 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::pushed::put;
 use super::*;
 
-/// Keys of the file, as pointers.
+/// Keys of the file.
 const KEYS: [&str; 62] = [
-    "/debug",
-    "/app_name",
-    "/uuid",
-    "/token_id",
-    "/token",
-    "/api/host",
-    "/api/port",
-    "/api/ssl/enabled",
-    "/api/ssl/cert",
-    "/api/ssl/key",
-    "/api/upload_limit",
-    "/api/trusted_proxies",
-    "/api/remote_download/max_redirects",
-    "/system/root_directory",
-    "/system/log_directory",
-    "/system/data",
-    "/system/backup_directory",
-    "/system/tmp_directory",
-    "/system/username",
-    "/system/timezone",
-    "/system/user/uid",
-    "/system/user/rootless/enabled",
-    "/system/user/passwd/directory",
-    "/system/machine_id/enable",
-    "/system/disk_check_interval",
-    "/system/activity_send_interval",
-    "/system/activity_send_count",
-    "/system/websocket_log_count",
-    "/system/sftp/bind_port",
-    "/system/crash_detection/timeout",
-    "/system/crash_detection_activity_lines",
-    "/system/backups/write_limit",
-    "/system/backups/compression_level",
-    "/docker/network/interface",
-    "/docker/network/dns",
-    "/docker/network/name",
-    "/docker/network/network_mode",
-    "/docker/network/driver",
-    "/docker/network/IPv6",
-    "/docker/network/network_mtu",
-    "/docker/network/interfaces/v4/subnet",
-    "/docker/network/interfaces/v4/gateway",
-    "/docker/network/interfaces/v6/subnet",
-    "/docker/registries",
-    "/docker/tmpfs_size",
-    "/docker/container_pid_limit",
-    "/docker/installer_limits/memory",
-    "/docker/installer_limits/cpu",
-    "/docker/overhead/override",
-    "/docker/overhead/default_multiplier",
-    "/docker/overhead/multipliers",
-    "/docker/userns_mode",
-    "/docker/log_config/type",
-    "/docker/log_config/config",
-    "/throttles/lines",
-    "/throttles/line_reset_interval",
-    "/remote",
-    "/remote_query/timeout",
-    "/remote_query/boot_servers_per_page",
-    "/remote_query/custom_headers",
-    "/allowed_mounts",
-    "/allowed_origins",
+    "debug",
+    "app_name",
+    "uuid",
+    "token_id",
+    "token",
+    "api.host",
+    "api.port",
+    "api.ssl.enabled",
+    "api.ssl.cert",
+    "api.ssl.key",
+    "api.upload_limit",
+    "api.trusted_proxies",
+    "api.remote_download.max_redirects",
+    "system.root_directory",
+    "system.log_directory",
+    "system.data",
+    "system.backup_directory",
+    "system.tmp_directory",
+    "system.username",
+    "system.timezone",
+    "system.user.uid",
+    "system.user.rootless.enabled",
+    "system.user.passwd.directory",
+    "system.machine_id.enable",
+    "system.disk_check_interval",
+    "system.activity_send_interval",
+    "system.activity_send_count",
+    "system.websocket_log_count",
+    "system.sftp.bind_port",
+    "system.crash_detection.timeout",
+    "system.crash_detection_activity_lines",
+    "system.backups.write_limit",
+    "system.backups.compression_level",
+    "docker.network.interface",
+    "docker.network.dns",
+    "docker.network.name",
+    "docker.network.network_mode",
+    "docker.network.driver",
+    "docker.network.IPv6",
+    "docker.network.network_mtu",
+    "docker.network.interfaces.v4.subnet",
+    "docker.network.interfaces.v4.gateway",
+    "docker.network.interfaces.v6.subnet",
+    "docker.registries",
+    "docker.tmpfs_size",
+    "docker.container_pid_limit",
+    "docker.installer_limits.memory",
+    "docker.installer_limits.cpu",
+    "docker.overhead.override",
+    "docker.overhead.default_multiplier",
+    "docker.overhead.multipliers",
+    "docker.userns_mode",
+    "docker.log_config.type",
+    "docker.log_config.config",
+    "throttles.lines",
+    "throttles.line_reset_interval",
+    "remote",
+    "remote_query.timeout",
+    "remote_query.boot_servers_per_page",
+    "remote_query.custom_headers",
+    "allowed_mounts",
+    "allowed_origins",
 ];
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -114,18 +115,6 @@ fn any_value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Sets a value at a pointer, with the objects above it.
-fn set(document: &mut Value, pointer: &str, value: Value) {
-    let mut at = document;
-    for key in pointer.split('/').skip(1) {
-        if !at.is_object() {
-            *at = json!({});
-        }
-        at = &mut at[key];
-    }
-    *at = value;
-}
-
 fn meaning_of(text: &str) -> Option<NodeConfig> {
     let path = Path::new("/etc/pelican/config.yml");
     let file = ConfigFile::parse(path, text).ok()?;
@@ -143,7 +132,7 @@ proptest! {
     fn any_values_are_read_or_refused(values in prop::collection::vec((prop::sample::select(KEYS.to_vec()), any_value()), 0..5)) {
         let mut document = json!({"token_id": "abc", "token": "def", "remote": "https://panel.example.com"});
         for (key, value) in values {
-            set(&mut document, key, value);
+            put(&mut document, key, value);
         }
         let Some(node) = meaning_of(&document.to_string()) else { return Ok(()) };
         // Nothing divides by these, waits for ever, or spins.

@@ -8,12 +8,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use alula::model::{ConditionType, Reason, Status};
 use bollard::Docker;
 use bollard::query_parameters::RemoveContainerOptionsBuilder;
 use futures_util::FutureExt;
+use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::images;
@@ -60,6 +61,27 @@ pub struct Node {
     port: u16,
     network: String,
     servers: Vec<String>,
+}
+
+/// Whether to skip tests that need an engine.
+pub fn skipped() -> bool {
+    let skipped = std::env::var("ALULA_SKIP_DOCKER").is_ok_and(|value| value == "1");
+    if skipped {
+        eprintln!("skipped: ALULA_SKIP_DOCKER=1, so the real daemon is not tested");
+    }
+    skipped
+}
+
+/// A token of the panel for the console of a server, with all permissions of its user, signed with the node's token.
+pub fn console_token(node_token: &str, server: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let claims = json!({
+        "iss": "panel", "iat": now, "nbf": now - 300, "exp": now + 600, "jti": "a", "unique_id": format!("{now}"),
+        "server_uuid": server, "user_uuid": "f1ee10d5-2058-4647-9489-4cc29abdaac0", "permissions": ["*"],
+        "scope": "websocket",
+    });
+    let key = EncodingKey::from_secret(node_token.as_bytes()).expect("a key");
+    jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token")
 }
 
 /// Runs a test on a node that is not started yet, and cleans up.
