@@ -299,11 +299,12 @@ async fn transfer<S: AsyncRead + AsyncWrite + Unpin>(
     may_read: bool,
 ) -> Step {
     poll_fn(|context| {
-        if sending && let Poll::Ready(sent) = stream.poll_flush_unpin(context) {
-            return Poll::Ready(Step::Sent(sent));
-        }
+        // First, so that what a browser has asked for is known before the end of its connection.
         if may_read && let Poll::Ready(message) = stream.poll_next_unpin(context) {
             return Poll::Ready(Step::Read(message));
+        }
+        if sending && let Poll::Ready(sent) = stream.poll_flush_unpin(context) {
+            return Poll::Ready(Step::Sent(sent));
         }
         Poll::Pending
     })
