@@ -15,7 +15,6 @@ const UNSUPPORTED: &[&str] = &[
     "api.disable_remote_download",
     "api.remote_download.max_redirects",
     "api.upload_limit",
-    "system.quotas.enabled",
     "system.sftp.bind_address",
     "system.sftp.bind_port",
     "system.sftp.read_only",
