@@ -11,6 +11,7 @@ use crate::wait;
 
 /// Reads events as long as the daemon runs. Between two reads the kernel collects them, once for each directory.
 pub async fn follow(context: Arc<Context>, events: Arc<FileEvents>) {
+    #[expect(deprecated, reason = "its successor is unsafe; the queue keeps its descriptor as long as it lives")]
     let queue = match AsyncFd::with_interest(events.clone(), Interest::READABLE) {
         Ok(queue) => queue,
         Err(error) => {
