@@ -14,7 +14,6 @@ const MAX: usize = 30;
 const UNSUPPORTED: &[&str] = &[
     "api.disable_remote_download",
     "api.remote_download.max_redirects",
-    "system.quotas.enabled",
     "system.sftp.bind_address",
     "system.sftp.bind_port",
     "system.sftp.read_only",

@@ -76,6 +76,8 @@ pub struct NodeConfig {
     pub crash_activity_lines: u32,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
+    /// Whether disk limits are project quotas of the file system, where it has them.
+    pub quotas: bool,
     /// Time between an entry of the activity log and its report to the panel.
     pub activity_interval: Duration,
     /// Entries of one report.
@@ -269,6 +271,7 @@ impl NodeConfig {
             crash_timeout: crash_timeout.unwrap_or_default(),
             crash_activity_lines,
             disk_check_interval,
+            quotas: system.quotas.enabled,
             activity_interval: Duration::from_secs(activity_interval),
             activity_batch: activity_batch as usize,
             check_permissions_on_boot: system.check_permissions_on_boot,
