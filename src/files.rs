@@ -20,6 +20,7 @@
 pub mod account;
 mod accounts;
 mod child;
+pub mod denylist;
 mod error;
 mod file_events;
 mod flush;
@@ -36,7 +37,9 @@ mod remove;
 mod root;
 mod scan;
 mod script;
+pub mod tree;
 mod usage;
+pub mod user_path;
 
 use std::io;
 use std::path::{Path, PathBuf};
