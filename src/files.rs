@@ -38,6 +38,7 @@ mod root;
 mod scan;
 mod script;
 pub mod tree;
+pub mod tree_stream;
 mod usage;
 pub mod user_path;
 

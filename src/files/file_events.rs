@@ -23,8 +23,8 @@ use crate::model::ServerId;
 const METADATA: usize = 24;
 /// `struct fanotify_event_info_header` and the id of the file system, which precede a handle.
 const BEFORE_HANDLE: usize = 12;
-/// `FAN_EVENT_INFO_TYPE_DFID`.
-const OF_DIRECTORY: u8 = 3;
+/// `FAN_EVENT_INFO_TYPE_FID` and `FAN_EVENT_INFO_TYPE_DFID`: both are of a directory, where nothing else was asked for.
+const OF_DIRECTORY: [u8; 2] = [1, 3];
 /// `FAN_Q_OVERFLOW`.
 const OVERFLOW: u64 = 0x4000;
 /// Handles whose servers are remembered, and for how long: a directory may be moved.
@@ -170,7 +170,7 @@ fn handle(mut records: &[u8]) -> Option<&[u8]> {
     while records.len() >= BEFORE_HANDLE {
         let length = usize::from(u16::from_ne_bytes([records[2], records[3]]));
         let record = records.get(..length).filter(|record| record.len() > BEFORE_HANDLE)?;
-        if record[0] == OF_DIRECTORY {
+        if OF_DIRECTORY.contains(&record[0]) {
             return Some(&record[BEFORE_HANDLE..]);
         }
         records = &records[length..];
