@@ -28,9 +28,7 @@ pub async fn follow(context: Arc<Context>, events: Arc<FileEvents>) {
                 Written::These(ids) => ids,
                 Written::Any => servers.values().copied().collect(),
             };
-            eprintln!("DEBUG servers {servers:?} written {written:?}");
             for id in written {
-                eprintln!("DEBUG free {:?}", layout.free_bytes(id));
                 if let Some(free) = layout.free_bytes(id) {
                     accounts.written(id, free);
                 }
