@@ -14,9 +14,9 @@ mod write;
 
 pub use answer::answer;
 pub use contents::{body, content_disposition, contents};
-pub use entry::{EntryView, Zone};
+pub use entry::Zone;
 pub use list::list_directory;
 pub use names::{change_mode, copy, create_directory, delete, rename};
-pub use query::{Query, joined, path};
+pub use query::{Query, path};
 pub use search::search;
 pub use write::{body_pieces, drained, write};

@@ -103,7 +103,9 @@ async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Nex
     } else {
         let mut response = match *request.method() {
             // There is one HEAD route: elsewhere a response as to GET would run handlers.
-            Method::HEAD if request.uri().path() != HEAD_ROUTE => guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found),
+            Method::HEAD if request.uri().path() != HEAD_ROUTE => {
+                guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found)
+            }
             _ => guard.run(next, request, &request_id).instrument(span).await,
         };
         if response.extensions().get::<Anonymous>().is_none() {

@@ -29,8 +29,8 @@ impl Api {
         if key.is_empty() {
             return Err(no_link());
         }
-        let claims = Claims::read(token, key)
-            .map_err(|_| ApiError::new(StatusCode::UNAUTHORIZED, "This link is not valid."))?;
+        let claims =
+            Claims::read(token, key).map_err(|_| ApiError::new(StatusCode::UNAUTHORIZED, "This link is not valid."))?;
         let check = LinkCheck { scope, now: self.context.clock.now(), revocations: &self.revocations, used };
         let link = claims.use_link(check).map_err(|refusal| match refusal {
             LinkRefusal::Expired => ApiError::new(StatusCode::UNAUTHORIZED, refusal.to_string()),

@@ -35,7 +35,9 @@ fn of_tree(error: TreeError) -> ApiError {
         TreeError::Denied(_) => (S::FORBIDDEN, DENIED.to_owned()),
         TreeError::IsDirectory(_) => (S::BAD_REQUEST, IS_DIRECTORY.to_owned()),
         TreeError::NotDirectory(_) => (S::BAD_REQUEST, NOT_DIRECTORY.to_owned()),
-        TreeError::NameTooLong(_) | TreeError::BadPath(PathError::TooLong) => (S::BAD_REQUEST, NAME_TOO_LONG.to_owned()),
+        TreeError::NameTooLong(_) | TreeError::BadPath(PathError::TooLong) => {
+            (S::BAD_REQUEST, NAME_TOO_LONG.to_owned())
+        }
         TreeError::NoSpace(_) => (S::BAD_REQUEST, NO_SPACE.to_owned()),
         TreeError::OutsideRoot(_) | TreeError::BadPath(PathError::Outside) => (S::BAD_REQUEST, OUTSIDE.to_owned()),
         TreeError::NotRegular(_) => (S::BAD_REQUEST, "Cannot open files of this type.".to_owned()),

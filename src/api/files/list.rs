@@ -78,8 +78,10 @@ impl Listing {
             text.push(if self.begun { b',' } else { b'[' });
             self.begun = true;
             // Writing strings and numbers to memory does not fail.
-            let _ =
-                serde_json::to_writer(&mut text, &EntryView::new(entry.name.to_string_lossy(), &entry, mime, &self.zone));
+            let _ = serde_json::to_writer(
+                &mut text,
+                &EntryView::new(entry.name.to_string_lossy(), &entry, mime, &self.zone),
+            );
         }
         Ok(text.into())
     }

@@ -88,8 +88,7 @@ pub async fn copy(
     let path = path(&location).map_err(answer)?;
     let now = api.zone.format(SystemTime::now());
     let operation = api.files.operations().begin(id, OperationKind::Copy, MAX_AT_ONCE).map_err(too_many)?;
-    let copied =
-        api.files.run_task(id, Access::PanelWrite, move |tree| tree.copy(&path, &now, operation.cancelled()));
+    let copied = api.files.run_task(id, Access::PanelWrite, move |tree| tree.copy(&path, &now, operation.cancelled()));
     copied.await.map_err(|error| match error {
         FileError::Tree(TreeError::IsDirectory(_)) => {
             ApiError::Identified { status: StatusCode::NOT_FOUND, message: NOT_FOUND.into() }

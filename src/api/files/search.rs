@@ -125,7 +125,8 @@ impl Search {
     }
 
     fn visit(&mut self, from: &UserPath, entry: &WalkEntry<'_>) -> Visit {
-        let Some(below) = entry.path.as_path().strip_prefix(from.as_path()).ok().filter(|below| !below.as_os_str().is_empty())
+        let Some(below) =
+            entry.path.as_path().strip_prefix(from.as_path()).ok().filter(|below| !below.as_os_str().is_empty())
         else {
             return Visit::Enter;
         };

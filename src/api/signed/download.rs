@@ -31,7 +31,7 @@ pub async fn download_file(
     let opened = api.files.run(link.server, Access::UserRead, move |tree| {
         let (file, entry) = tree.open(&path)?;
         let wanted = wanted(&headers, entry.size, &etag(&entry), entry.modified);
-        let Wanted::Part(range) | Wanted::Whole(range) = wanted else { return Ok((entry, wanted, None)) };
+        let (Wanted::Part(range) | Wanted::Whole(range)) = wanted else { return Ok((entry, wanted, None)) };
         if only_asked {
             return Ok((entry, wanted, None));
         }

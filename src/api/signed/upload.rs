@@ -90,12 +90,7 @@ async fn read_form(
 }
 
 /// Writes one file of the form.
-async fn receive(
-    api: &Api,
-    link: &Link,
-    directory: &UserPath,
-    mut field: Field<'_>,
-) -> Result<Uploaded, ApiError> {
+async fn receive(api: &Api, link: &Link, directory: &UserPath, mut field: Field<'_>) -> Result<Uploaded, ApiError> {
     let name = field.file_name().and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_owned();
     if matches!(name.as_str(), "" | "." | "..") || name.contains('\0') {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "A file of the form has no name."));

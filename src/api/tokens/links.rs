@@ -141,7 +141,8 @@ mod tests {
             revocations: &revocations,
             used: Some(&used),
         };
-        let link = Link { server: ServerId::new(Uuid::from_u128(1)), user: Some(Uuid::from_u128(2)), file: "/a".into() };
+        let link =
+            Link { server: ServerId::new(Uuid::from_u128(1)), user: Some(Uuid::from_u128(2)), file: "/a".into() };
         assert_eq!(claims("a").use_link(check(1)), Ok(link.clone()));
         assert_eq!(claims("a").use_link(check(2)), Err(LinkRefusal::NotFound));
         assert_eq!(claims("b").use_link(check(2)), Ok(link.clone()));
