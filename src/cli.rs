@@ -12,6 +12,7 @@ mod apply;
 mod arguments;
 mod client;
 mod configure;
+mod cp;
 mod describe;
 mod diagnostics;
 mod error;
@@ -111,6 +112,7 @@ async fn perform(
         Command::Delete(delete) => requests::delete(&open().await?, delete, printer).await,
         Command::Events(events) => events::run(open().await?, events, printer).await,
         Command::Logs(logs) => logs::run(&open().await?, logs, printer).await,
+        Command::Cp(copy) => cp::run(&open().await?, copy, printer).await,
         Command::Diagnostics(contents) => diagnostics::run(node, contents, printer).await,
         Command::Version => about::version(printer),
         Command::Completions { shell } => about::completions(*shell),

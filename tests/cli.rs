@@ -3,6 +3,8 @@
 
 #[path = "cli/configure.rs"]
 mod configure;
+#[path = "cli/cp.rs"]
+mod cp;
 #[path = "cli/diagnostics.rs"]
 mod diagnostics;
 #[path = "cli/files.rs"]

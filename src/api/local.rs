@@ -2,6 +2,7 @@
 //! manifests.
 
 pub mod events;
+pub mod files;
 pub mod logs;
 pub mod node;
 

@@ -34,6 +34,7 @@ fn table() -> Vec<Route> {
     const PUT: MethodFilter = MethodFilter::PUT;
     const DELETE: MethodFilter = MethodFilter::DELETE;
     const NONE: usize = 0;
+    const ANY: usize = usize::MAX;
     const SMALL: usize = 4 << 20;
     // The handler reads it piece by piece.
     const STREAMED: usize = 0;
@@ -82,6 +83,8 @@ fn table() -> Vec<Route> {
         Route::new(PUT, "/local/servers/{server}", Local, SMALL, local::apply),
         Route::new(DELETE, "/local/servers/{server}", Local, NONE, local::delete),
         Route::new(GET, "/local/servers/{server}/logs", Local, NONE, local::logs::logs),
+        Route::new(GET, "/local/servers/{server}/files", Local, NONE, local::files::send),
+        Route::new(PUT, "/local/servers/{server}/files", Local, ANY, local::files::receive),
         Route::new(GET, "/local/servers/{server}/plan", Local, NONE, local::plan),
         Route::new(POST, "/local/servers/{server}/power", Local, SMALL, local::power),
         Route::new(POST, "/local/servers/{server}/install", Local, SMALL, local::install),

@@ -154,6 +154,8 @@ pub enum Command {
     Events(Events),
     /// Show the console output or the install log of a server
     Logs(Logs),
+    /// Copy files and directories into a server's directory, or out of it
+    Cp(Cp),
     /// Print a report about the node for people who help you; it contains no secrets and is sent nowhere
     Diagnostics(Diagnostics),
     /// Print the version
@@ -304,6 +306,18 @@ pub struct Logs {
     pub tail: Option<u64>,
     #[command(flatten)]
     pub one: One,
+}
+
+/// Arguments of `cp`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  alula cp ./world lobby:/world\n  alula cp lobby:/server.properties .")]
+pub struct Cp {
+    /// What is copied: SERVER:PATH, or a path of this host
+    #[arg(value_name = "FROM")]
+    pub from: OsString,
+    /// Where to: a path of this host, or SERVER:PATH. Into a directory that exists; files that exist are replaced
+    #[arg(value_name = "TO")]
+    pub to: OsString,
 }
 
 /// Arguments of `events`.

@@ -103,12 +103,26 @@ impl Client {
         Ok(Box::pin(self.in_time(self.send(Method::GET, path, Bytes::new())).await?.bytes_stream()))
     }
 
+    /// Makes a PUT request with a body that is made while it is sent, and returns the response's body.
+    ///
+    /// # Errors
+    /// The daemon rejects the request, or the connection breaks.
+    pub async fn upload(
+        &self,
+        path: &str,
+        body: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Bytes, CliError> {
+        // It takes as long as it takes.
+        let answer = self.send(Method::PUT, path, reqwest::Body::wrap_stream(body)).await?;
+        answer.bytes().await.map_err(|error| self.lost(&error))
+    }
+
     /// The error for a connection that the daemon has closed.
     pub fn lost(&self, error: &(dyn Error + 'static)) -> CliError {
         failed(&self.socket, format!("{}; did it just end? try again", cause(error)))
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response, CliError> {
+    async fn send(&self, method: Method, path: &str, body: impl Into<reqwest::Body>) -> Result<Response, CliError> {
         let request = self.http.request(method, format!("http://localhost{path}")).body(body);
         let response = request.send().await.map_err(|error| self.lost(&error))?;
         let status = response.status();

@@ -65,7 +65,7 @@ impl FileEvents {
         let queue = kernel::event_queue()?;
         let mut file_systems = Vec::new();
         for folder in layout.folders_of_data() {
-            let Ok(folder) = rustix::fs::open(&folder, FLAGS, Mode::empty()) else { continue };
+            let folder = rustix::fs::open(&folder, FLAGS, Mode::empty())?;
             kernel::watch_writes(queue.as_fd(), folder.as_fd())?;
             file_systems.push(folder);
         }
@@ -120,10 +120,9 @@ impl AsRawFd for FileEvents {
 }
 
 impl Layout {
-    /// The folders in which directories of servers' files are made.
+    /// Folders on the file systems of servers' files.
     fn folders_of_data(&self) -> Vec<PathBuf> {
-        let servers = self.directories.root.join("servers");
-        self.directories.data.clone().into_iter().chain([servers]).collect()
+        self.directories.data.clone().into_iter().chain([self.directories.root.clone()]).collect()
     }
 
     /// The paths of the files of servers with a limit, without links.

@@ -8,6 +8,7 @@
 //! Nothing is known before it is read: a file that changes meanwhile is as long as it was found to be. Directories come before what
 //! is in them. Hard links become files, and what is neither file, directory nor link is left out.
 
+mod pipe;
 mod read;
 mod write;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::TreeError;
 
+pub use pipe::{PipeReader, PipeWriter, pipe};
 pub use read::{local_tree, receive, receive_locally};
 pub use write::send;
 

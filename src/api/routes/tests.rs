@@ -156,7 +156,8 @@ async fn nothing_outside_the_table_is_routed() {
 #[tokio::test]
 async fn a_body_is_limited_as_in_its_row() {
     let router = listener(marked(), Endpoint::Local);
-    for route in table() {
+    // Files as they are sent have no limit of the API; they are not kept in memory.
+    for route in table().into_iter().filter(|route| route.max_body != usize::MAX) {
         let max = route.max_body;
         for (length, expected) in [(max, StatusCode::OK), (max + 1, StatusCode::PAYLOAD_TOO_LARGE)] {
             let request = request(&route.method(), &route.example(), None, vec![b' '; length]);
