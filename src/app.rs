@@ -37,6 +37,7 @@ use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::server_files::ServerFiles;
 use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
@@ -137,7 +138,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let reload =
         Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
     let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(context.clone(), started_at, sockets));
+    startup.finish(Api::new(ServerFiles::new(context.clone()), started_at, sockets));
     start(&context, &queue);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(

@@ -260,7 +260,7 @@ impl Incoming {
         Ok(Created { replaced: true })
     }
 
-    /// Gives it the first of these names that is free.
+    /// Gives it the first of these names that is free. They are not the user's choice, so the denylist is not asked.
     ///
     /// # Errors
     /// All are taken: the last one is in the error.
@@ -270,7 +270,6 @@ impl Incoming {
         self.settle(0).map_err(TreeError::io(ACTION, self.location.path()))?;
         for name in names {
             self.location.rename(name);
-            self.tree.check(self.location.path())?;
             match self.place(RenameFlags::NOREPLACE) {
                 Ok(()) => {
                     self.keep();
