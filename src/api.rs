@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use crate::model::Timestamp;
 use crate::reconcile::context::Context;
+use crate::sessions::Sessions;
 use tokens::Revocations;
 
 pub use client_address::ClientAddress;
@@ -49,12 +50,15 @@ pub struct Api {
     revocations: Revocations,
     /// Consoles of browsers.
     sockets: Sockets,
+    /// Sessions of users over other protocols.
+    sessions: Sessions,
 }
 
 impl Api {
-    /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`.
-    pub fn new(context: Arc<Context>, started_at: Timestamp, sockets: Sockets) -> Arc<Self> {
+    /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`, and ends
+    /// `sessions` of users who lose their access.
+    pub fn new(context: Arc<Context>, started_at: Timestamp, sockets: Sockets, sessions: Sessions) -> Arc<Self> {
         let revocations = Revocations::new(started_at);
-        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets })
+        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets, sessions })
     }
 }

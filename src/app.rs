@@ -37,6 +37,8 @@ use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::sessions::Sessions;
+use crate::sftp;
 use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
@@ -136,9 +138,12 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let sockets = Sockets::default();
     let reload =
         Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
-    let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(context.clone(), started_at, sockets));
+    let panel = panel.map(|panel| panel as Arc<dyn Panel>);
+    let context = context(&node, &tasks, &queue, conditions, updates, panel.clone())?;
+    let sessions = Sessions::default();
+    startup.finish(Api::new(context.clone(), started_at, sockets, sessions.clone()));
     start(&context, &queue);
+    serve_files(&context, files, sessions, panel);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -160,7 +165,7 @@ fn context(
     queue: &Queue,
     conditions: NodeConditions,
     updates: ConfigUpdates,
-    panel: Option<Arc<HttpPanel>>,
+    panel: Option<Arc<dyn Panel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     store.take_over_states();
@@ -168,7 +173,6 @@ fn context(
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-    let panel = panel.map(|panel| panel as Arc<dyn Panel>);
     let woken = queue.clone();
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console =
@@ -258,6 +262,13 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     }
     let workers = context.node.config.workers;
     tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));
+}
+
+/// Serves the servers' files over SFTP. The panel decides about logins: without one there is no service.
+fn serve_files(context: &Arc<Context>, files: ServerFiles, sessions: Sessions, panel: Option<Arc<dyn Panel>>) {
+    let Some(panel) = panel else { return };
+    let service = sftp::Service::new(context.clone(), files, panel, sessions);
+    context.tasks.spawn_graceful("sftp", move |end| sftp::listen(service, end));
 }
 
 async fn wait_for_end() {

@@ -23,6 +23,8 @@ pub mod reconcile;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod sessions;
+pub mod sftp;
 pub mod stats;
 pub mod store;
 pub mod sync;

@@ -16,10 +16,6 @@ const UNSUPPORTED: &[&str] = &[
     "api.remote_download.max_redirects",
     "api.upload_limit",
     "system.quotas.enabled",
-    "system.sftp.bind_address",
-    "system.sftp.bind_port",
-    "system.sftp.read_only",
-    "system.sftp.key_only",
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",
@@ -189,9 +185,9 @@ mod tests {
     fn unsupported_keys_with_the_default_are_not_named() {
         assert!(unsupported_keys(&ConfigFile::default()).is_empty());
         let mut file = ConfigFile::default();
-        file.system.sftp.bind_port = 2023;
+        file.system.quotas.enabled = true;
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.sftp.bind_port", "Search.blacklisted_dirs"]);
+        assert_eq!(unsupported_keys(&file), ["system.quotas.enabled", "Search.blacklisted_dirs"]);
     }
 }

@@ -30,6 +30,7 @@ use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::sessions::Sessions;
 use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
@@ -123,7 +124,7 @@ impl TestNode {
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
         let startup = Startup::default();
-        startup.finish(Api::new(self.context.clone(), self.context.clock.now(), Sockets::default()));
+        startup.finish(Api::new(self.context.clone(), self.context.clock.now(), Sockets::default(), Sessions::default()));
         api::router(&startup, endpoint, &self.context.node.config)
     }
 }

@@ -1,0 +1,20 @@
+//! Ends the sessions of servers whose files are not available any more: suspended, deleted, being installed.
+
+use std::sync::Arc;
+
+use super::Service;
+
+/// Follows the changes of servers.
+pub async fn follow(service: Arc<Service>) {
+    let mut changes = service.context.store.changes();
+    loop {
+        for server in service.sessions.servers() {
+            if service.files.tree(server).is_err() {
+                service.sessions.end_server(server);
+            }
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One channel: takes requests, has a [`Session`] handle them on the pool of blocking threads, and sends the answers.
+//!
+//! Requests that have arrived are handled together, up to some answers: a switch to another thread costs more than most of
+//! them. While answers are encrypted and sent, the next requests are handled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use russh::ChannelWriteHalf;
+use russh::server::Msg;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Service;
+use super::inbox::Inbox;
+use super::limits::ANSWERS;
+use super::login::Access;
+use super::progress::Progress;
+use super::session::Session;
+use super::wire::{Malformed, Replies};
+
+/// Room for answers beyond [`ANSWERS`]: the last one of a round, which may be as long as a packet.
+const SPARE: usize = 64 << 10;
+
+/// A channel with the subsystem.
+pub struct Channel {
+    pub service: Arc<Service>,
+    pub access: Arc<Access>,
+    pub inbox: Arc<Inbox>,
+    pub answers: ChannelWriteHalf<Msg>,
+    pub progress: Arc<Progress>,
+    /// Ends the connection.
+    pub cut: CancellationToken,
+}
+
+/// What is handled on a blocking thread, and comes back.
+struct Work {
+    session: Session,
+    requests: BytesMut,
+}
+
+/// How a channel ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client has closed it.
+    Closed,
+    /// It does not follow the protocol.
+    Malformed,
+    /// The connection ends.
+    Gone,
+}
+
+impl Channel {
+    /// Serves the channel until its end.
+    pub async fn serve(self) {
+        let end = self.cut.run_until_cancelled(self.run()).await.unwrap_or(End::Gone);
+        match end {
+            End::Gone => return,
+            End::Malformed => tracing::debug!(peer = %self.access.peer, "sftp channel closed: a packet cannot be read"),
+            End::Closed => {}
+        }
+        // Where one of them fails the connection has ended.
+        let _ = self.answers.exit_status(u32::from(end != End::Closed)).await;
+        let _ = self.answers.eof().await;
+        let _ = self.answers.close().await;
+    }
+
+    async fn run(&self) -> End {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let _cancel = CancelOnDrop(cancelled.clone());
+        let session = Session::new(self.service.clone(), self.access.clone(), cancelled);
+        let mut work = Work { session, requests: BytesMut::new() };
+        loop {
+            let arrived = match work.session.due() {
+                None => self.inbox.take().await,
+                Some(due) => match tokio::time::timeout_at(due, self.inbox.take()).await {
+                    Ok(arrived) => arrived,
+                    Err(_) => {
+                        work.session.record(Instant::now());
+                        continue;
+                    }
+                },
+            };
+            let Some(arrived) = arrived else { return End::Closed };
+            match work.requests.is_empty() {
+                true => work.requests = arrived,
+                false => work.requests.extend_from_slice(&arrived),
+            }
+            work = match self.handle(work).await {
+                Ok(work) => work,
+                Err(end) => return end,
+            };
+        }
+    }
+
+    /// Handles all complete requests.
+    async fn handle(&self, mut work: Work) -> Result<Work, End> {
+        loop {
+            let handled = self.service.context.store.blocking().run(move || {
+                let mut replies = Replies::with_capacity(SPARE);
+                let result = work.session.handle_all(&mut work.requests, &mut replies, ANSWERS);
+                (work, result, replies)
+            });
+            let (returned, more, replies) = handled.await;
+            work = returned;
+            if !replies.is_empty() {
+                self.send(replies).await?;
+            }
+            match more {
+                Ok(true) => {}
+                Ok(false) => return Ok(work),
+                Err(Malformed) => return Err(End::Malformed),
+            }
+        }
+    }
+
+    async fn send(&self, replies: Replies) -> Result<(), End> {
+        self.inbox.answering(true);
+        let sent = self.answers.data_bytes(Bytes::from(replies.into_bytes())).await;
+        self.inbox.answering(false);
+        self.progress.requested();
+        sent.map_err(|_| End::Gone)
+    }
+}
+
+/// Ends work on a blocking thread when the channel ends.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
