@@ -37,6 +37,7 @@ use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::server_files::ServerFiles;
 use crate::sessions::Sessions;
 use crate::sftp;
 use crate::stats::{self, Stats};
@@ -143,6 +144,23 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let sessions = Sessions::default();
     startup.finish(Api::new(context.clone(), started_at, sockets, sessions.clone()));
     start(&context, &queue);
+    let files = {
+        let context = context.clone();
+        let trees: std::sync::Mutex<std::collections::BTreeMap<ServerId, crate::files::tree::Tree>> = Default::default();
+        ServerFiles(Arc::new(move |id| {
+            let snapshot = context.store.get(id)?;
+            let manifest = snapshot.manifest.clone()?;
+            if crate::requests::availability::held_by(manifest.spec.suspended, snapshot.asked(context.clock.now())).is_some() { return None; }
+            let mut trees = trees.lock().unwrap();
+            if let Some(tree) = trees.get(&id) { return Some(tree.clone()); }
+            let user = context.node.config.container_user();
+            let root = crate::files::Root::open(&context.node.config.directories.server_data(&id), user.uid, user.gid).ok()?;
+            let limit = crate::files::account::limit_of(manifest.spec.settings.build.disk_space);
+            let tree = crate::files::tree::Tree::new(root, Arc::new(crate::files::denylist::Denylist::new(&manifest.spec.settings.egg.file_denylist)), crate::files::account::DiskAccount::new(limit, 0));
+            trees.insert(id, tree.clone());
+            Some(tree)
+        }))
+    };
     serve_files(&context, files, sessions, panel);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(

@@ -23,6 +23,7 @@ pub mod reconcile;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod server_files;
 pub mod sessions;
 pub mod sftp;
 pub mod stats;

@@ -24,7 +24,8 @@ use super::permissions::Permission;
 use super::recorder::Recorder;
 use super::wire::{Incoming, Malformed, Replies, Request, Status, next_packet, read_init, read_request};
 use crate::activity::ActivityEvent;
-use crate::files::{Tree, UserPath};
+use crate::files::tree::Tree;
+use crate::files::user_path::UserPath;
 
 /// The answer has been written, or there is none.
 type Outcome = Result<(), Refused>;

@@ -9,7 +9,7 @@ use super::content::path_of;
 use super::handles::Open;
 use super::refused::Refused;
 use super::{Outcome, Session};
-use crate::files::{Attributes as TreeAttributes, Entry, EntryKind, Follow};
+use crate::files::tree::{Attributes as TreeAttributes, Entry, EntryKind, Follow};
 use crate::sftp::permissions::Permission;
 use crate::sftp::wire::{Attributes, Handle, Ids, Replies, Times};
 
@@ -74,8 +74,8 @@ fn wanted(attributes: &Attributes) -> Option<TreeAttributes> {
     some.then(|| TreeAttributes {
         mode: mode.map(|mode| mode & PERMISSIONS),
         size,
-        atime: times.map(|times| time(times.accessed)),
-        mtime: times.map(|times| time(times.modified)),
+        accessed: times.map(|times| time(times.accessed)),
+        modified: times.map(|times| time(times.modified)),
     })
 }
 
@@ -128,7 +128,7 @@ fn set(file: &File, wanted: &TreeAttributes) -> io::Result<()> {
     if let Some(mode) = wanted.mode {
         file.set_permissions(Permissions::from_mode(mode))?;
     }
-    if let (Some(accessed), Some(modified)) = (wanted.atime, wanted.mtime) {
+    if let (Some(accessed), Some(modified)) = (wanted.accessed, wanted.modified) {
         file.set_times(FileTimes::new().set_accessed(accessed).set_modified(modified))?;
     }
     Ok(())

@@ -8,7 +8,8 @@ use super::handles::{Open, Writing};
 use super::refused::Refused;
 use super::{Outcome, Session, attributes};
 use crate::activity::ActivityEvent;
-use crate::files::{Follow, OpenFlags as TreeFlags, Tree, TreeError, UserPath};
+use crate::files::tree::{Follow, OpenFlags as TreeFlags, Tree, TreeError};
+use crate::files::user_path::UserPath;
 use crate::sftp::permissions::Permission;
 use crate::sftp::wire::{Attributes, Handle, Limits, OpenFlags, Replies};
 

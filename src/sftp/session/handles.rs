@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Outcome;
 use super::refused::Refused;
-use crate::files::{Listing, OpenFile, UserPath};
+use crate::files::tree::{Listing, OpenFile};
+use crate::files::user_path::UserPath;
 use crate::sftp::limits::HANDLES;
 use crate::sftp::wire::Handle;
 

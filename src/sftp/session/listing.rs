@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::attributes::kind_bits;
-use crate::files::{Entry, EntryKind};
+use crate::files::tree::{Entry, EntryKind};
 
 /// Times that are further away are shown with the year: about half a year, in seconds.
 const RECENT: i64 = 180 * 24 * 3600;

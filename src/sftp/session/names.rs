@@ -8,7 +8,7 @@ use super::handles::Open;
 use super::refused::Refused;
 use super::{Outcome, Session, attributes, listing, shown};
 use crate::activity::ActivityEvent;
-use crate::files::{EntryKind, Follow, Recursive, Replace};
+use crate::files::tree::{EntryKind, Follow, Recursive, Replace, Space};
 use crate::sftp::limits::HANDLES;
 use crate::sftp::permissions::Permission;
 use crate::sftp::wire::{Attributes, FileSystem, Handle, Limits, MAX_PACKET, Name, Replies};
@@ -127,25 +127,19 @@ impl Session {
         if let Some(path) = path {
             tree.stat(&path_of(path)?, Follow::Yes)?;
         }
-        let found = tree.statvfs()?;
+        let Space { file_system: found, total, available } = tree.space()?;
         let block = found.f_frsize.max(1);
-        let mut system = FileSystem {
+        let left = available / block;
+        let system = FileSystem {
             block,
-            blocks: found.f_blocks,
-            free: found.f_bfree,
-            available: found.f_bavail,
+            blocks: total / block,
+            free: left,
+            available: left,
             files: found.f_files,
             files_free: found.f_ffree,
             read_only: self.service.config().read_only,
             name_max: found.f_namemax,
         };
-        let account = tree.account();
-        if let Some(limit) = account.limit() {
-            let left = limit.saturating_sub(account.used()) / block;
-            system.blocks = system.blocks.min(limit / block);
-            system.free = system.free.min(left);
-            system.available = system.available.min(left);
-        }
         replies.file_system(id, &system);
         Ok(())
     }

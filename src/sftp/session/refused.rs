@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 
-use crate::files::TreeError;
+use crate::files::tree::TreeError;
+use crate::server_files::Unavailable;
 use crate::sftp::wire::{Malformed, Status};
 
 /// A request that is answered with an error, or with the end of a file or directory.
@@ -35,6 +36,12 @@ impl Refused {
 impl From<Malformed> for Refused {
     fn from(error: Malformed) -> Self {
         Self { status: Status::BadMessage, message: error.to_string().into() }
+    }
+}
+
+impl From<Unavailable> for Refused {
+    fn from(_: Unavailable) -> Self {
+        Self::DENIED
     }
 }
 
