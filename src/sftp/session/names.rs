@@ -127,18 +127,18 @@ impl Session {
         if let Some(path) = path {
             tree.stat(&path_of(path)?, Follow::Yes)?;
         }
-        let Space { file_system: found, total, available } = tree.space()?;
-        let block = found.f_frsize.max(1);
+        let Space { block_size, total, available, files, free_files, name_max } = tree.space()?;
+        let block = block_size.max(1);
         let left = available / block;
         let system = FileSystem {
             block,
             blocks: total / block,
             free: left,
             available: left,
-            files: found.f_files,
-            files_free: found.f_ffree,
+            files,
+            files_free: free_files,
             read_only: self.service.config().read_only,
-            name_max: found.f_namemax,
+            name_max,
         };
         replies.file_system(id, &system);
         Ok(())
