@@ -24,7 +24,7 @@ use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Pu
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, activity, containers, listing, manifests, states};
-use crate::files::Layout;
+use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
 use crate::panel::Panel;
@@ -127,6 +127,10 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let listeners = listeners::open(&node, AutomaticTls::of(options), &conditions)
         .await
         .map_err(|problem| anyhow::anyhow!("{}: {problem}", node.source.display()))?;
+    let sftp = match node.panel {
+        Some(_) => Some(sftp::bind(&node.sftp).await),
+        None => None,
+    };
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
@@ -144,24 +148,8 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let sessions = Sessions::default();
     startup.finish(Api::new(context.clone(), started_at, sockets, sessions.clone()));
     start(&context, &queue);
-    let files = {
-        let context = context.clone();
-        let trees: std::sync::Mutex<std::collections::BTreeMap<ServerId, crate::files::tree::Tree>> = Default::default();
-        ServerFiles(Arc::new(move |id| {
-            let snapshot = context.store.get(id)?;
-            let manifest = snapshot.manifest.clone()?;
-            if crate::requests::availability::held_by(manifest.spec.suspended, snapshot.asked(context.clock.now())).is_some() { return None; }
-            let mut trees = trees.lock().unwrap();
-            if let Some(tree) = trees.get(&id) { return Some(tree.clone()); }
-            let user = context.node.config.container_user();
-            let root = crate::files::Root::open(&context.node.config.directories.server_data(&id), user.uid, user.gid).ok()?;
-            let limit = crate::files::account::limit_of(manifest.spec.settings.build.disk_space);
-            let tree = crate::files::tree::Tree::new(root, Arc::new(crate::files::denylist::Denylist::new(&manifest.spec.settings.egg.file_denylist)), crate::files::account::DiskAccount::new(limit, 0));
-            trees.insert(id, tree.clone());
-            Some(tree)
-        }))
-    };
-    serve_files(&context, files, sessions, panel);
+    let files = ServerFiles::new(context.clone());
+    serve_sftp(&context, files, sessions, panel.zip(sftp));
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -199,7 +187,8 @@ fn context(
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
     let activity = Activity::open(panel.clone(), (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks);
-    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
+    let accounts = DiskAccounts::new(wake.clone());
+    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone(), accounts.clone());
     Ok(Arc::new(Context {
         runtime: docker,
         node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
@@ -216,6 +205,7 @@ fn context(
         slots: Slots::new(node.concurrent_installs),
         start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
         disk_scans: DiskScans::default(),
+        accounts,
         wake,
     }))
 }
@@ -283,10 +273,15 @@ fn start(context: &Arc<Context>, queue: &Queue) {
 }
 
 /// Serves the servers' files over SFTP. The panel decides about logins: without one there is no service.
-fn serve_files(context: &Arc<Context>, files: ServerFiles, sessions: Sessions, panel: Option<Arc<dyn Panel>>) {
-    let Some(panel) = panel else { return };
+fn serve_sftp(
+    context: &Arc<Context>,
+    files: Arc<ServerFiles>,
+    sessions: Sessions,
+    panel: Option<(Arc<dyn Panel>, sftp::Bound)>,
+) {
+    let Some((panel, bound)) = panel else { return };
     let service = sftp::Service::new(context.clone(), files, panel, sessions);
-    context.tasks.spawn_graceful("sftp", move |end| sftp::listen(service, end));
+    context.tasks.spawn_graceful("sftp", move |end| sftp::listen(service, bound, end));
 }
 
 async fn wait_for_end() {

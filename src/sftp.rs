@@ -34,12 +34,12 @@ use crate::reconcile::context::Context;
 use crate::server_files::ServerFiles;
 use crate::sessions::Sessions;
 
-pub use listener::listen;
+pub use listener::{Bound, bind, listen};
 
 /// What all connections share.
 pub struct Service {
     context: Arc<Context>,
-    files: ServerFiles,
+    files: Arc<ServerFiles>,
     panel: Arc<dyn Panel>,
     sessions: Sessions,
     attempts: Attempts,
@@ -49,7 +49,12 @@ pub struct Service {
 
 impl Service {
     /// A service for the users of this panel. `sessions` is where other services end them.
-    pub fn new(context: Arc<Context>, files: ServerFiles, panel: Arc<dyn Panel>, sessions: Sessions) -> Arc<Self> {
+    pub fn new(
+        context: Arc<Context>,
+        files: Arc<ServerFiles>,
+        panel: Arc<dyn Panel>,
+        sessions: Sessions,
+    ) -> Arc<Self> {
         let zone = TimeZone::get(&context.node.config.timezone).unwrap_or(TimeZone::UTC);
         Arc::new(Self { context, files, panel, sessions, attempts: Attempts::default(), zone })
     }

@@ -14,8 +14,6 @@ const MAX: usize = 30;
 const UNSUPPORTED: &[&str] = &[
     "api.disable_remote_download",
     "api.remote_download.max_redirects",
-    "api.upload_limit",
-    "system.quotas.enabled",
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",
@@ -25,8 +23,6 @@ const UNSUPPORTED: &[&str] = &[
     "system.openat_mode",
     "docker.use_performant_inspect",
     "docker.system_ips",
-    "Search.blacklisted_dirs",
-    "Search.max_recursion_depth",
 ];
 
 /// The unsupported keys whose value is not the default.
@@ -185,9 +181,9 @@ mod tests {
     fn unsupported_keys_with_the_default_are_not_named() {
         assert!(unsupported_keys(&ConfigFile::default()).is_empty());
         let mut file = ConfigFile::default();
-        file.system.quotas.enabled = true;
+        file.system.transfers.download_limit = 5;
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.quotas.enabled", "Search.blacklisted_dirs"]);
+        assert_eq!(unsupported_keys(&file), ["system.transfers.download_limit"]);
     }
 }

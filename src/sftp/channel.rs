@@ -3,7 +3,7 @@
 //! Requests that have arrived are handled together, up to some answers: a switch to another thread costs more than most of
 //! them. While answers are encrypted and sent, the next requests are handled.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
@@ -17,8 +17,10 @@ use super::inbox::Inbox;
 use super::limits::ANSWERS;
 use super::login::Access;
 use super::progress::Progress;
-use super::session::Session;
+use super::session::{Refused, Session};
 use super::wire::{Malformed, Replies};
+use crate::files::tree::Tree;
+use crate::server_files::Access as Availability;
 
 /// Room for answers beyond [`ANSWERS`]: the last one of a round, which may be as long as a packet.
 const SPARE: usize = 64 << 10;
@@ -34,11 +36,14 @@ pub struct Channel {
     pub cut: CancellationToken,
 }
 
-/// What is handled on a blocking thread, and comes back.
+/// What is handled on a blocking thread.
 struct Work {
     session: Session,
     requests: BytesMut,
 }
+
+/// Locked on blocking threads, and here between them.
+type SharedWork = Arc<Mutex<Work>>;
 
 /// How a channel ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,47 +75,54 @@ impl Channel {
         let cancelled = Arc::new(AtomicBool::new(false));
         let _cancel = CancelOnDrop(cancelled.clone());
         let session = Session::new(self.service.clone(), self.access.clone(), cancelled);
-        let mut work = Work { session, requests: BytesMut::new() };
+        let work = Arc::new(Mutex::new(Work { session, requests: BytesMut::new() }));
         loop {
-            let arrived = match work.session.due() {
+            let due = lock(&work).session.due();
+            let arrived = match due {
                 None => self.inbox.take().await,
                 Some(due) => match tokio::time::timeout_at(due, self.inbox.take()).await {
                     Ok(arrived) => arrived,
                     Err(_) => {
-                        work.session.record(Instant::now());
+                        lock(&work).session.record(Instant::now());
                         continue;
                     }
                 },
             };
             let Some(arrived) = arrived else { return End::Closed };
-            match work.requests.is_empty() {
-                true => work.requests = arrived,
-                false => work.requests.extend_from_slice(&arrived),
+            lock(&work).add(arrived);
+            if let Err(end) = self.handle(&work).await {
+                return end;
             }
-            work = match self.handle(work).await {
-                Ok(work) => work,
-                Err(end) => return end,
-            };
         }
     }
 
     /// Handles all complete requests.
-    async fn handle(&self, mut work: Work) -> Result<Work, End> {
+    async fn handle(&self, work: &SharedWork) -> Result<(), End> {
         loop {
-            let handled = self.service.context.store.blocking().run(move || {
-                let mut replies = Replies::with_capacity(SPARE);
-                let result = work.session.handle_all(&mut work.requests, &mut replies, ANSWERS);
-                (work, result, replies)
-            });
-            let (returned, more, replies) = handled.await;
-            work = returned;
+            let (more, replies) = self.handle_some(work).await;
             if !replies.is_empty() {
                 self.send(replies).await?;
             }
             match more {
                 Ok(true) => {}
-                Ok(false) => return Ok(work),
+                Ok(false) => return Ok(()),
                 Err(Malformed) => return Err(End::Malformed),
+            }
+        }
+    }
+
+    /// Handles requests until there are some answers. Where the files are not available, each request has that answer.
+    async fn handle_some(&self, work: &SharedWork) -> (Result<bool, Malformed>, Replies) {
+        let shared = work.clone();
+        let handled = self.service.files.run(self.access.server, Availability::UserWrite, move |tree| {
+            Ok(lock(&shared).handle(Ok(tree.clone())))
+        });
+        match handled.await {
+            Ok(handled) => handled,
+            Err(error) => {
+                let shared = work.clone();
+                let work = move || lock(&shared).handle(Err(error.into()));
+                self.service.context.store.blocking().run(work).await
             }
         }
     }
@@ -122,6 +134,25 @@ impl Channel {
         self.progress.requested();
         sent.map_err(|_| End::Gone)
     }
+}
+
+impl Work {
+    fn add(&mut self, arrived: BytesMut) {
+        match self.requests.is_empty() {
+            true => self.requests = arrived,
+            false => self.requests.extend_from_slice(&arrived),
+        }
+    }
+
+    fn handle(&mut self, files: Result<Tree, Refused>) -> (Result<bool, Malformed>, Replies) {
+        let mut replies = Replies::with_capacity(SPARE);
+        let more = self.session.handle_all(files, &mut self.requests, &mut replies, ANSWERS);
+        (more, replies)
+    }
+}
+
+fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
+    work.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Ends work on a blocking thread when the channel ends.

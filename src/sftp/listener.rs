@@ -15,17 +15,32 @@ use tokio_util::sync::CancellationToken;
 
 use super::limits::{CONNECTIONS, KEEPALIVE, LOGINS, LOGINS_OF_ADDRESS, network};
 use super::{Service, access, algorithms, connection, host_key};
+use crate::config::SftpConfig;
 use crate::model::NodeConditionType;
 
 /// Between two attempts to open the address, or to accept a connection after an error of the system.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// An address that could be opened, or why not.
+pub type Bound = Result<TcpListener, String>;
+
+/// Opens the address: clients that connect before [`listen`] wait.
+///
+/// # Errors
+/// It cannot be opened. The text says what to do.
+pub async fn bind(config: &SftpConfig) -> Bound {
+    let address = &config.address;
+    TcpListener::bind(address).await.map_err(|error| {
+        format!("cannot listen on {address}: {error}; name another address in `system.sftp` of config.yml")
+    })
+}
+
 /// Listens until `end` is cancelled. Without SFTP the node still runs its servers: an address or key that cannot be used is a
 /// condition of the node, and is tried again.
-pub async fn listen(service: Arc<Service>, end: CancellationToken) {
+pub async fn listen(service: Arc<Service>, bound: Bound, end: CancellationToken) {
     service.context.tasks.spawn("sftp access", access::follow(service.clone()));
     end.run_until_cancelled(async {
-        let (config, listener) = open(&service).await;
+        let (config, listener) = open(&service, bound).await;
         let acceptor = Acceptor { service, config, listener, limits: Arc::default() };
         acceptor.run().await;
     })
@@ -33,11 +48,12 @@ pub async fn listen(service: Arc<Service>, end: CancellationToken) {
 }
 
 /// Opens the address, when that is possible.
-async fn open(service: &Service) -> (Arc<Config>, TcpListener) {
+async fn open(service: &Service, bound: Bound) -> (Arc<Config>, TcpListener) {
+    let mut bound = Some(bound);
     let conditions = &service.context.node.conditions;
     let mut noted = None;
     loop {
-        match open_now(service).await {
+        match open_now(service, bound.take()).await {
             Ok(opened) => {
                 conditions.met(NodeConditionType::SftpServed);
                 return opened;
@@ -54,16 +70,16 @@ async fn open(service: &Service) -> (Arc<Config>, TcpListener) {
     }
 }
 
-async fn open_now(service: &Service) -> Result<(Arc<Config>, TcpListener), String> {
+async fn open_now(service: &Service, bound: Option<Bound>) -> Result<(Arc<Config>, TcpListener), String> {
     let path = service.context.node.config.directories.sftp_host_key();
     let key = service.context.store.blocking().run(move || host_key::load_or_create(&path)).await;
     let key = key.map_err(|error| error.to_string())?;
-    let address = &service.config().address;
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}; name another address in `system.sftp` of config.yml")
-    })?;
+    let listener = match bound {
+        Some(bound) => bound?,
+        None => bind(service.config()).await?,
+    };
     let fingerprint = key.public_key().fingerprint(HashAlg::Sha256);
-    tracing::info!(address, host_key = %fingerprint, "sftp is served");
+    tracing::info!(address = service.config().address, host_key = %fingerprint, "sftp is served");
     Ok((Arc::new(algorithms::config(key)), listener))
 }
 

@@ -17,7 +17,7 @@ use bytes::{Buf, BytesMut};
 use tokio::time::Instant;
 
 use self::handles::Handles;
-use self::refused::Refused;
+pub use self::refused::Refused;
 use super::Service;
 use super::login::Access;
 use super::permissions::Permission;
@@ -26,6 +26,7 @@ use super::wire::{Incoming, Malformed, Replies, Request, Status, next_packet, re
 use crate::activity::ActivityEvent;
 use crate::files::tree::Tree;
 use crate::files::user_path::UserPath;
+use crate::server_files::Access as Availability;
 
 /// The answer has been written, or there is none.
 type Outcome = Result<(), Refused>;
@@ -40,6 +41,8 @@ pub struct Session {
     begun: bool,
     handles: Handles,
     recorder: Recorder,
+    /// The server's files for the current requests.
+    files: Result<Tree, Refused>,
 }
 
 impl Session {
@@ -48,7 +51,8 @@ impl Session {
         let activity = service.context.activity.clone();
         let recorder = Recorder::new(activity, access.server, access.user, access.peer.ip());
         let handles = Handles::new(access.session.files.clone());
-        Self { service, access, cancelled, begun: false, handles, recorder }
+        let files = Err(Refused::DENIED);
+        Self { service, access, cancelled, begun: false, handles, recorder, files }
     }
 
     /// When activity is to be recorded.
@@ -62,16 +66,18 @@ impl Session {
     }
 
     /// Handles the complete requests of a buffer and removes them, until the answers have `limit` bytes. Returns whether there are
-    /// more of them.
+    /// more of them. `files` are the server's, or why they are not available.
     ///
     /// # Errors
     /// A packet cannot be read, and with it what follows.
     pub fn handle_all(
         &mut self,
+        files: Result<Tree, Refused>,
         requests: &mut BytesMut,
         replies: &mut Replies,
         limit: usize,
     ) -> Result<bool, Malformed> {
+        self.files = files;
         loop {
             if replies.len() >= limit {
                 return Ok(true);
@@ -172,7 +178,8 @@ impl Session {
 
     /// The server's files while they are available.
     fn tree(&self) -> Result<Tree, Refused> {
-        self.service.files.tree(self.access.server).map_err(Refused::from)
+        self.service.files.check(self.access.server, Availability::UserWrite)?;
+        self.files.clone()
     }
 
     fn note(&mut self, event: ActivityEvent, path: &UserPath) {

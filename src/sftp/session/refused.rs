@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 
 use crate::files::tree::TreeError;
-use crate::server_files::Unavailable;
+use crate::server_files::{FileError, Unavailable};
 use crate::sftp::wire::{Malformed, Status};
 
 /// A request that is answered with an error, or with the end of a file or directory.
@@ -40,8 +40,18 @@ impl From<Malformed> for Refused {
 }
 
 impl From<Unavailable> for Refused {
-    fn from(_: Unavailable) -> Self {
-        Self::DENIED
+    fn from(error: Unavailable) -> Self {
+        Self { status: Status::PermissionDenied, message: error.to_string().into() }
+    }
+}
+
+impl From<FileError> for Refused {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Unavailable(error) => error.into(),
+            FileError::Tree(error) => error.into(),
+            FileError::Directory(error) => Self::failure(error.to_string()),
+        }
     }
 }
 
