@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use self::inbox::Backlog;
 use self::limits::Attempts;
 use crate::config::SftpConfig;
 use crate::panel::Panel;
@@ -43,6 +44,7 @@ pub struct Service {
     panel: Arc<dyn Panel>,
     sessions: Sessions,
     attempts: Attempts,
+    backlog: Backlog,
     /// For the times in listings.
     zone: TimeZone,
 }
@@ -56,7 +58,7 @@ impl Service {
         sessions: Sessions,
     ) -> Arc<Self> {
         let zone = TimeZone::get(&context.node.config.timezone).unwrap_or(TimeZone::UTC);
-        Arc::new(Self { context, files, panel, sessions, attempts: Attempts::default(), zone })
+        Arc::new(Self { context, files, panel, sessions, attempts: Attempts::default(), backlog: Backlog::default(), zone })
     }
 
     fn config(&self) -> &SftpConfig {

@@ -194,7 +194,7 @@ impl Handler for Connection {
         let (Some(access), SUBSYSTEM) = (&self.access, name) else { return Ok(session.channel_failure(id)?) };
         match self.channels.remove(&id) {
             Some(State::Open(answers)) => {
-                let inbox = Arc::new(Inbox::default());
+                let inbox = Arc::new(Inbox::new(self.service.backlog.clone()));
                 self.channels.insert(id, State::Served(inbox.clone()));
                 session.channel_success(id)?;
                 let channel = channel::Channel {

@@ -38,9 +38,11 @@ pub const CHANNELS: usize = 10;
 /// Open files and directories of a channel.
 pub const HANDLES: usize = 256;
 /// Bytes of requests that wait: from here on the client has to wait, too.
-pub const BACKLOG: usize = 2 << 20;
+pub const BACKLOG: usize = 1 << 20;
 /// Bytes of requests that wait while the client does not read answers; with more of them the channel is closed.
 pub const MAX_BACKLOG: usize = 16 << 20;
+/// Bytes of requests that wait on the node, above which no channel gets more than twice [`BACKLOG`].
+pub const NODE_BACKLOG: usize = 256 << 20;
 /// Bytes of answers after which they are sent, before the next request is handled.
 pub const ANSWERS: usize = 256 << 10;
 /// Time for a farewell to a client, after which its connection is cut.
