@@ -28,8 +28,9 @@ const RANKS: &[(u32, &[&str])] = &[
     (4, &["egg_files", "panel", "runtime", "store"]),
     (5, &["activity", "console", "stats", "sync"]),
     (6, &["diagnostics", "reconcile"]),
-    (7, &["api", "cli", "controller", "sftp"]),
-    (8, &["app", "testing"]),
+    (7, &["server_files"]),
+    (8, &["api", "cli", "controller", "sftp"]),
+    (9, &["app", "testing"]),
 ];
 
 /// Crates that only these files may name.
