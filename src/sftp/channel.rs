@@ -59,6 +59,7 @@ enum End {
 impl Channel {
     /// Serves the channel until its end.
     pub async fn serve(self) {
+        let _end = EndOnDrop(self.inbox.clone());
         let end = self.cut.run_until_cancelled(self.run()).await.unwrap_or(End::Gone);
         match end {
             End::Gone => return,
@@ -153,6 +154,15 @@ impl Work {
 
 fn lock(work: &Mutex<Work>) -> MutexGuard<'_, Work> {
     work.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The connection does not wait for a channel that has ended.
+struct EndOnDrop(Arc<Inbox>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// Ends work on a blocking thread when the channel ends.

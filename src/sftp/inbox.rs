@@ -47,13 +47,16 @@ impl Inbox {
         Self { backlog, state: Mutex::default(), arrived: Notify::new(), room: Notify::new() }
     }
 
-    /// Adds what has arrived, and waits until there is room for more.
+    /// Adds what has arrived, and waits until there is room for more. After the end nothing is added.
     ///
     /// # Errors
     /// Too much waits already.
     pub async fn put(&self, bytes: &[u8]) -> Result<(), Overflow> {
         {
             let mut state = self.state();
+            if state.ended {
+                return Ok(());
+            }
             let waiting = state.bytes.len() + bytes.len();
             let all = self.backlog.0.load(Ordering::Relaxed);
             if waiting > MAX_BACKLOG || (waiting > 2 * BACKLOG && all > NODE_BACKLOG) {

@@ -191,3 +191,6 @@ impl Session {
 fn shown(path: &UserPath) -> String {
     path.absolute().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ mod replies;
 mod request;
 
 #[cfg(test)]
+pub mod client;
+#[cfg(test)]
 mod tests;
 
 pub use attributes::{Attributes, Ids, Times};

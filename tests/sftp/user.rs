@@ -19,7 +19,7 @@ pub struct User {
 }
 
 /// The password of all users.
-pub const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct-horse";
 
 impl User {
     /// Adds a user to the panel.

@@ -93,7 +93,7 @@ impl Session {
         let open = self.handles.get(handle)?;
         let length = (length as usize).min(Limits::DATA);
         match replies.data(id, length, |to| open.read_at(to, offset)) {
-            Ok(0) if length > 0 => Err(Refused::EOF),
+            Ok(0) => Err(Refused::EOF),
             Ok(_) => Ok(()),
             Err(error) => Err(error.into()),
         }

@@ -2,77 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::client::{attributes, encode};
 use super::reader::Reader;
 use super::*;
-
-/// A packet as a client writes it, with its length.
-fn packet(kind: u8, id: u32, parts: &[&[u8]]) -> Vec<u8> {
-    let body = [&[kind][..], &id.to_be_bytes(), &parts.concat()].concat();
-    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
-}
-
-fn text(bytes: &[u8]) -> Vec<u8> {
-    [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat()
-}
-
-fn handle(handle: Option<Handle>) -> Vec<u8> {
-    handle.map_or_else(|| text(b"no handle"), |handle| text(&handle.0.to_be_bytes()))
-}
-
-fn attributes(attributes: &Attributes) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    attributes.write(&mut bytes);
-    bytes
-}
-
-/// A request as a client writes it.
-fn encode(id: u32, request: &Request<'_>) -> Vec<u8> {
-    let simple = |kind, parts: &[&[u8]]| packet(kind, id, parts);
-    let extended = |name: &str, parts: &[&[u8]]| packet(kind::EXTENDED, id, &[&text(name.as_bytes()), &parts.concat()]);
-    match request {
-        Request::Open { path, flags, attributes: given } => {
-            simple(kind::OPEN, &[&text(path), &flags.bits().to_be_bytes(), &attributes(given)])
-        }
-        Request::Close(of) => simple(kind::CLOSE, &[&handle(*of)]),
-        Request::Read { handle: of, offset, length } => {
-            simple(kind::READ, &[&handle(*of), &offset.to_be_bytes(), &length.to_be_bytes()])
-        }
-        Request::Write { handle: of, offset, data } => {
-            simple(kind::WRITE, &[&handle(*of), &offset.to_be_bytes(), &text(data)])
-        }
-        Request::Stat { path } => simple(kind::STAT, &[&text(path)]),
-        Request::Lstat { path } => simple(kind::LSTAT, &[&text(path)]),
-        Request::Fstat(of) => simple(kind::FSTAT, &[&handle(*of)]),
-        Request::Setstat { path, attributes: given } => simple(kind::SETSTAT, &[&text(path), &attributes(given)]),
-        Request::Lsetstat { path, attributes: given } => {
-            extended(extension::LSETSTAT, &[&text(path), &attributes(given)])
-        }
-        Request::Fsetstat { handle: of, attributes: given } => {
-            simple(kind::FSETSTAT, &[&handle(*of), &attributes(given)])
-        }
-        Request::Opendir { path } => simple(kind::OPENDIR, &[&text(path)]),
-        Request::Readdir(of) => simple(kind::READDIR, &[&handle(*of)]),
-        Request::Remove { path } => simple(kind::REMOVE, &[&text(path)]),
-        Request::Mkdir { path, attributes: given } => simple(kind::MKDIR, &[&text(path), &attributes(given)]),
-        Request::Rmdir { path } => simple(kind::RMDIR, &[&text(path)]),
-        Request::Realpath { path } => simple(kind::REALPATH, &[&text(path)]),
-        Request::Rename { from, to, replace: false } => simple(kind::RENAME, &[&text(from), &text(to)]),
-        Request::Rename { from, to, replace: true } => extended(extension::POSIX_RENAME, &[&text(from), &text(to)]),
-        Request::Readlink { path } => simple(kind::READLINK, &[&text(path)]),
-        Request::Symlink { target, path } => simple(kind::SYMLINK, &[&text(target), &text(path)]),
-        Request::Hardlink { from, to } => extended(extension::HARDLINK, &[&text(from), &text(to)]),
-        Request::Statvfs { path } => extended(extension::STATVFS, &[&text(path)]),
-        Request::Fstatvfs(of) => extended(extension::FSTATVFS, &[&handle(*of)]),
-        Request::Fsync(of) => extended(extension::FSYNC, &[&handle(*of)]),
-        Request::Limits => extended(extension::LIMITS, &[]),
-        Request::ExpandPath { path } => extended(extension::EXPAND_PATH, &[&text(path)]),
-        Request::CopyData { from, offset, length, to, to_offset } => extended(
-            extension::COPY_DATA,
-            &[&handle(*from), &offset.to_be_bytes(), &length.to_be_bytes(), &handle(*to), &to_offset.to_be_bytes()],
-        ),
-        Request::Unknown => extended("unknown@example.com", &[]),
-    }
-}
 
 fn any_attributes() -> impl Strategy<Value = Attributes> {
     let ids = any::<(u32, u32)>().prop_map(|(uid, gid)| Ids { uid, gid });
