@@ -12,6 +12,7 @@ mod body;
 mod client_address;
 mod diagnostics;
 mod error;
+mod files;
 mod guard;
 mod local;
 mod peer;
@@ -20,6 +21,7 @@ mod response;
 mod revoke;
 mod routes;
 mod servers;
+mod signed;
 pub mod startup;
 mod stream;
 mod system;
@@ -32,8 +34,9 @@ use std::sync::Arc;
 
 use crate::model::Timestamp;
 use crate::reconcile::context::Context;
+use crate::server_files::ServerFiles;
 use crate::sessions::Sessions;
-use tokens::Revocations;
+use tokens::{Revocations, UsedLinks};
 
 pub use client_address::ClientAddress;
 pub use error::ApiError;
@@ -48,17 +51,36 @@ pub struct Api {
     view: view::ServerViews,
     /// Tokens of browsers that are not accepted any more.
     revocations: Revocations,
+    /// Links that were used.
+    used_links: UsedLinks,
     /// Consoles of browsers.
     sockets: Sockets,
     /// Sessions of users over other protocols.
     sessions: Sessions,
+    /// Servers' files.
+    files: Arc<ServerFiles>,
+    /// The zone of times in answers about files.
+    zone: files::Zone,
 }
 
 impl Api {
     /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`, and ends
     /// `sessions` of users who lose their access.
-    pub fn new(context: Arc<Context>, started_at: Timestamp, sockets: Sockets, sessions: Sessions) -> Arc<Self> {
-        let revocations = Revocations::new(started_at);
-        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets, sessions })
+    pub fn new(
+        files: Arc<ServerFiles>,
+        started_at: Timestamp,
+        sockets: Sockets,
+        sessions: Sessions,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            context: files.context().clone(),
+            view: view::ServerViews::default(),
+            revocations: Revocations::new(started_at),
+            used_links: UsedLinks::default(),
+            sockets,
+            sessions,
+            files,
+            zone: files::Zone::of_the_daemon(),
+        })
     }
 }

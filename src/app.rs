@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, activity, containers, listing, manifests, states};
+use crate::controller::{self, activity, containers, file_events, listing, manifests, states};
 use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -145,10 +145,9 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
         Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
     let panel = panel.map(|panel| panel as Arc<dyn Panel>);
     let context = context(&node, &tasks, &queue, conditions, updates, panel.clone())?;
-    let sessions = Sessions::default();
-    startup.finish(Api::new(context.clone(), started_at, sockets, sessions.clone()));
+    let (files, sessions) = (ServerFiles::new(context.clone()), Sessions::default());
+    startup.finish(Api::new(files.clone(), started_at, sockets, sessions.clone()));
     start(&context, &queue);
-    let files = ServerFiles::new(context.clone());
     serve_sftp(&context, files, sessions, panel.zip(sftp));
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
@@ -175,7 +174,9 @@ fn context(
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     store.take_over_states();
-    Layout::new(node).prepare_node()?;
+    let layout = Layout::new(node);
+    layout.prepare_node()?;
+    let file_events = node.disk_check_interval.and_then(|_| file_events::begin(&layout));
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
@@ -191,7 +192,7 @@ fn context(
     let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone(), accounts.clone());
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
+        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates).with_events(file_events),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         activity,
@@ -267,6 +268,9 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("activity", activity::send(context.clone()));
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
+    }
+    if let Some(events) = &context.node.file_events {
+        tasks.spawn("file events", file_events::follow(context.clone(), events.clone()));
     }
     let workers = context.node.config.workers;
     tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));

@@ -95,6 +95,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/reconcile/step", &["model", "reconcile::job"]),
 ];
 
+/// Wraps system calls, and is the only file with unsafe code.
+const SYSTEM_CALLS: &str = "src/files/kernel.rs";
+
 /// Plain values, which pure code may name. It gets an instant, and must not ask for the current one.
 const VALUES: &[&str] = &["std::net::IpAddr", "tokio::time::Instant"];
 
@@ -216,7 +219,8 @@ fn decisions_are_pure() {
 
 #[test]
 fn nothing_is_unsafe() {
-    let unsafe_lines = sources().iter().flat_map(|source| {
+    let safe = sources().iter().filter(|source| source.path != SYSTEM_CALLS);
+    let unsafe_lines = safe.flat_map(|source| {
         source.lines_of("unsafe").into_iter().map(move |line| format!("{}:{line}: `unsafe`", source.path))
     });
     assert_none(unsafe_lines.collect());

@@ -142,7 +142,8 @@ fn node_attention(loaded: &Loaded, survey: &Survey) -> Vec<String> {
     }
     if loaded.file.system.quotas.enabled {
         attention.push(
-            "system.quotas: disk limits are kept by counting files; the quotas that Wings set in the file system stay as they are".into(),
+            "system.quotas: each server keeps the project that Wings gave it, and gets all of its files into it; /etc/projects and \
+             /etc/projid are read, and no longer written".into(),
         );
     }
     if let Some(user) = &node.rootless {
