@@ -135,6 +135,13 @@ if [ -z "$quick" ]; then
         export ALULA_SKIP_BROWSER=1
     fi
 fi
+if [ -z "$quick" ]; then
+    have sftp || apt_install openssh-client
+    for package in sshpass sshfs rclone lftp; do
+        have "$package" || apt_install "$package"
+    done
+    /usr/bin/python3 -c 'import paramiko, asyncssh' 2>/dev/null || apt_install python3-paramiko python3-asyncssh
+fi
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
 
 # Prints the files that `cargo fmt` would change.

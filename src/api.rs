@@ -35,6 +35,7 @@ use std::sync::Arc;
 use crate::model::Timestamp;
 use crate::reconcile::context::Context;
 use crate::server_files::ServerFiles;
+use crate::sessions::Sessions;
 use tokens::{Revocations, UsedLinks};
 
 pub use client_address::ClientAddress;
@@ -54,6 +55,8 @@ pub struct Api {
     used_links: UsedLinks,
     /// Consoles of browsers.
     sockets: Sockets,
+    /// Sessions of users over other protocols.
+    sessions: Sessions,
     /// Servers' files.
     files: Arc<ServerFiles>,
     /// The zone of times in answers about files.
@@ -61,14 +64,21 @@ pub struct Api {
 }
 
 impl Api {
-    /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`.
-    pub fn new(files: Arc<ServerFiles>, started_at: Timestamp, sockets: Sockets) -> Arc<Self> {
+    /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`, and ends
+    /// `sessions` of users who lose their access.
+    pub fn new(
+        files: Arc<ServerFiles>,
+        started_at: Timestamp,
+        sockets: Sockets,
+        sessions: Sessions,
+    ) -> Arc<Self> {
         Arc::new(Self {
             context: files.context().clone(),
             view: view::ServerViews::default(),
             revocations: Revocations::new(started_at),
             used_links: UsedLinks::default(),
             sockets,
+            sessions,
             files,
             zone: files::Zone::of_the_daemon(),
         })

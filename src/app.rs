@@ -38,6 +38,8 @@ use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
 use crate::server_files::ServerFiles;
+use crate::sessions::Sessions;
+use crate::sftp;
 use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
@@ -125,6 +127,10 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let listeners = listeners::open(&node, AutomaticTls::of(options), &conditions)
         .await
         .map_err(|problem| anyhow::anyhow!("{}: {problem}", node.source.display()))?;
+    let sftp = match node.panel {
+        Some(_) => Some(sftp::bind(&node.sftp).await),
+        None => None,
+    };
     let tasks = Tasks::new();
     let node = Arc::new(node);
     let queue = Queue::default();
@@ -137,9 +143,12 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let sockets = Sockets::default();
     let reload =
         Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
-    let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(ServerFiles::new(context.clone()), started_at, sockets));
+    let panel = panel.map(|panel| panel as Arc<dyn Panel>);
+    let context = context(&node, &tasks, &queue, conditions, updates, panel.clone())?;
+    let (files, sessions) = (ServerFiles::new(context.clone()), Sessions::default());
+    startup.finish(Api::new(files.clone(), started_at, sockets, sessions.clone()));
     start(&context, &queue);
+    serve_sftp(&context, files, sessions, panel.zip(sftp));
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -161,7 +170,7 @@ fn context(
     queue: &Queue,
     conditions: NodeConditions,
     updates: ConfigUpdates,
-    panel: Option<Arc<HttpPanel>>,
+    panel: Option<Arc<dyn Panel>>,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     store.take_over_states();
@@ -171,7 +180,6 @@ fn context(
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
-    let panel = panel.map(|panel| panel as Arc<dyn Panel>);
     let woken = queue.clone();
     let wake: Wake = Arc::new(move |id: ServerId| woken.push(id));
     let console =
@@ -266,6 +274,18 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     }
     let workers = context.node.config.workers;
     tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));
+}
+
+/// Serves the servers' files over SFTP. The panel decides about logins: without one there is no service.
+fn serve_sftp(
+    context: &Arc<Context>,
+    files: Arc<ServerFiles>,
+    sessions: Sessions,
+    panel: Option<(Arc<dyn Panel>, sftp::Bound)>,
+) {
+    let Some((panel, bound)) = panel else { return };
+    let service = sftp::Service::new(context.clone(), files, panel, sessions);
+    context.tasks.spawn_graceful("sftp", move |end| sftp::listen(service, bound, end));
 }
 
 async fn wait_for_end() {

@@ -28,6 +28,7 @@ mod pushed;
 mod registries;
 mod secret;
 mod setting;
+mod sftp;
 mod socket;
 mod timezone;
 mod update;
@@ -47,6 +48,7 @@ pub use overhead::Overhead;
 pub use panel::{ApiConfig, PanelConfig, TlsFiles};
 pub use registries::Registries;
 pub use secret::Secret;
+pub use sftp::SftpConfig;
 pub use socket::{MAX_SOCKET_PATH, SocketAccess};
 pub use update::{ConfigUpdates, NotApplied, Push, Pushed, write_push};
 

@@ -24,6 +24,8 @@ pub mod requests;
 pub mod retry;
 pub mod runtime;
 pub mod server_files;
+pub mod sessions;
+pub mod sftp;
 pub mod stats;
 pub mod store;
 pub mod sync;

@@ -6,6 +6,7 @@
 #![allow(missing_docs)]
 
 pub mod client;
+mod login;
 pub mod wire;
 
 use std::time::Duration;
@@ -13,6 +14,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+
+pub use login::{Credential, SftpLogin, SftpUser};
 
 use crate::model::settings::{Process, Settings};
 use crate::model::{PowerState, Script, ServerId};
@@ -124,6 +127,9 @@ pub trait Panel: Send + Sync + 'static {
 
     /// Adds rows to the activity log, each of them as the panel reads it.
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError>;
+
+    /// Asks whether a client may log in over SFTP.
+    async fn sftp_login(&self, login: &SftpLogin) -> Result<SftpUser, PanelError>;
 
     /// Reports that nothing is being installed or restored on this node.
     async fn reset(&self) -> Result<(), PanelError>;

@@ -22,14 +22,14 @@ use strum::VariantArray;
 /// A module imports only modules of lower ranks, and itself.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
-    (1, &["atomic", "clock", "ids", "requests", "retry", "tasks", "wait", "yaml"]),
+    (1, &["atomic", "clock", "ids", "requests", "retry", "sessions", "tasks", "wait", "yaml"]),
     (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["egg_files", "panel", "runtime", "store"]),
     (5, &["activity", "console", "stats", "sync"]),
     (6, &["diagnostics", "reconcile"]),
     (7, &["server_files"]),
-    (8, &["api", "cli", "controller"]),
+    (8, &["api", "cli", "controller", "sftp"]),
     (9, &["app", "testing"]),
 ];
 
@@ -40,6 +40,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("backoff", &["src/retry.rs"]),
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("reqwest", &["src/panel/client.rs", "src/panel/client/", "src/cli/client.rs"]),
+    ("russh", &["src/sftp/"]),
     ("quick_xml", &["src/egg_files/xml.rs", "src/egg_files/xml/"]),
     ("toml_edit", &["src/egg_files/toml.rs"]),
     ("similar", &["src/egg_files/diff.rs"]),

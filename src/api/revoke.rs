@@ -1,4 +1,5 @@
-//! Ends the access of users whose permissions have changed: their tokens are not accepted any more, and their sockets are closed.
+//! Ends the access of users whose permissions have changed: their tokens are not accepted any more, and their sockets
+//! and file sessions are closed.
 //!
 //! Source: HTTP API, "POST /api/deauthorize-user" and "Websocket denial".
 
@@ -40,16 +41,21 @@ impl Texts {
     }
 }
 
-/// `POST /api/deauthorize-user`: revokes a user's tokens for the listed servers, and closes all sockets of these servers. Without a
-/// list it closes the sockets of all servers and revokes nothing, as Wings does.
+/// `POST /api/deauthorize-user`: revokes a user's tokens for the listed servers, closes all sockets of these servers, and ends the
+/// user's file sessions there. Without a list it closes the sockets of all servers, ends the user's file sessions on them, and
+/// revokes nothing, as Wings does.
 pub async fn deauthorize_user(Started(api): Started, body: RequestBody) -> Result<StatusCode, ApiError> {
     let wanted: DeauthorizeBody = body::object(&body)?;
     let DeauthorizeBody { user, servers, .. } =
         wanted.json.map_or_else(|| DeauthorizeBody { json: None, ..wanted }, |inner| *inner);
     let user = user.unwrap_or_default();
     let servers: Vec<String> = servers.into_iter().flat_map(Texts::into_iter).collect();
+    let uuid = user.parse().ok();
     if servers.is_empty() {
         api.sockets.close_all();
+        if let Some(user) = uuid {
+            api.sessions.end_user_everywhere(user);
+        }
         return Ok(StatusCode::NO_CONTENT);
     }
     let now = api.context.clock.now();
@@ -57,6 +63,9 @@ pub async fn deauthorize_user(Started(api): Started, body: RequestBody) -> Resul
     for id in known {
         api.revocations.revoke(id, Revoked::User(&user), now);
         api.sockets.close(id);
+        if let Some(user) = uuid {
+            api.sessions.end_user(id, user);
+        }
     }
     Ok(StatusCode::NO_CONTENT)
 }

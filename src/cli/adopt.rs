@@ -167,7 +167,7 @@ fn folders(loaded: &Loaded) -> Vec<Folder> {
     let link = |at: &str| Some(root.join(at).display().to_string());
     let of_data = directories.data.as_ref().map(|_| own.display().to_string());
     let of_log = if directories.log == *root { None } else { link("install/{uuid}.log") };
-    let sftp = data.join(".sftp/id_ed25519");
+    let sftp = directories.sftp_host_key();
     [
         ("state", root.clone(), None),
         ("servers' files", data, of_data),

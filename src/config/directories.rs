@@ -121,6 +121,11 @@ impl Directories {
         }
     }
 
+    /// The host key of SFTP: beside the servers' files, as Wings has it, or in the state folder.
+    pub fn sftp_host_key(&self) -> PathBuf {
+        self.data.as_ref().unwrap_or(&self.root).join(".sftp/id_ed25519")
+    }
+
     /// The daemon's log.
     pub fn daemon_log(&self) -> PathBuf {
         self.log.join("wings.log")

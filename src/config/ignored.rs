@@ -14,10 +14,6 @@ const MAX: usize = 30;
 const UNSUPPORTED: &[&str] = &[
     "api.disable_remote_download",
     "api.remote_download.max_redirects",
-    "system.sftp.bind_address",
-    "system.sftp.bind_port",
-    "system.sftp.read_only",
-    "system.sftp.key_only",
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",
@@ -185,9 +181,9 @@ mod tests {
     fn unsupported_keys_with_the_default_are_not_named() {
         assert!(unsupported_keys(&ConfigFile::default()).is_empty());
         let mut file = ConfigFile::default();
-        file.system.sftp.bind_port = 2023;
+        file.system.transfers.download_limit = 5;
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.sftp.bind_port"]);
+        assert_eq!(unsupported_keys(&file), ["system.transfers.download_limit"]);
     }
 }

@@ -11,8 +11,8 @@ use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
 use super::{
-    ApiConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess,
-    Variables,
+    ApiConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SftpConfig,
+    SocketAccess, Variables,
 };
 
 /// Starts at the same time after a boot, where the file leaves it open: at least as many.
@@ -40,6 +40,7 @@ pub struct NodeConfig {
     /// What applies without a restart: tokens and the containers' log.
     pub live: Live,
     pub api: ApiConfig,
+    pub sftp: SftpConfig,
     /// `None` for a node without a panel.
     pub panel: Option<PanelConfig>,
     pub directories: Directories,
@@ -199,6 +200,7 @@ impl NodeConfig {
             lenient.require(panel)
         });
         let api = ApiConfig::resolve(file, source, lenient);
+        let sftp = SftpConfig::resolve(&system.sftp, lenient);
         let directories = Directories::resolve(system, alula.socket.as_deref(), source, lenient);
         let directories = lenient.require(directories);
         let socket_access = SocketAccess::resolve(alula, lenient);
@@ -252,6 +254,7 @@ impl NodeConfig {
                 log_config: std::mem::take(&mut docker.log_config),
             }),
             api,
+            sftp,
             panel,
             directories,
             socket_access,

@@ -137,7 +137,7 @@ impl ApiConfig {
     pub(super) fn resolve(file: &ConfigFile, source: &Path, lenient: &mut Lenient) -> Option<Self> {
         let api = &file.api;
         let port = lenient.require(within::<u16>("api.port", api.port, 0..=65535, "as a port number"));
-        let host = lenient.require(bindable(&api.host));
+        let host = lenient.require(bindable("api.host", &api.host));
         let tls = lenient.require(TlsFiles::resolve(api, source));
         Some(Self {
             address: format!("{}:{}", host?, port?),
@@ -160,7 +160,7 @@ fn trusted_proxies(written: &[String], lenient: &mut Lenient) -> Vec<IpNet> {
 }
 
 /// The host part of an address. An IPv6 address gets brackets if it has none.
-fn bindable(host: &str) -> Result<String, Problem> {
+pub(super) fn bindable(key: &str, host: &str) -> Result<String, Problem> {
     let host = host.trim();
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
     let name = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
@@ -175,7 +175,7 @@ fn bindable(host: &str) -> Result<String, Problem> {
             let message = format!(
                 "is {host:?}: expected an address or name of this host, without scheme and port, such as 0.0.0.0"
             );
-            Err(Problem::new("api.host", message))
+            Err(Problem::new(key, message))
         }
     }
 }

@@ -186,7 +186,7 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
 fn values_that_have_no_effect_here_are_never_refused() {
     for text in [
         "system: {openat_mode: bogus}",
-        "system: {sftp: {bind_port: 99999, bind_address: nowhere}, backups: {compression_level: best, write_limit: -1}}",
+        "system: {backups: {compression_level: best, write_limit: -1}}",
         "api: {upload_limit: -1, remote_download: {max_redirects: -1}}",
         "Search: {max_recursion_depth: -1}",
         "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",

@@ -16,6 +16,8 @@ pub enum NodeConditionType {
     CertificateReady,
     /// The panel takes the activity log.
     ActivitySent,
+    /// Users reach their files over SFTP.
+    SftpServed,
     /// The node's file on disk is the one in effect.
     ConfigurationApplied,
     /// A condition of a newer release.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::exchange::{Call, Exchange};
 use self::listing::Listing;
-use super::{Listed, Panel, PanelError, PanelServer, wire};
+use super::{Listed, Panel, PanelError, PanelServer, SftpLogin, SftpUser, wire};
 use crate::config::{PanelConfig, Secret};
 use crate::model::{PowerState, Script, ServerId};
 
@@ -150,6 +150,11 @@ impl Panel for HttpPanel {
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {
         let call = Call::post("/activity".into(), &BTreeMap::from([("data", rows)]));
         self.exchange.report(&call.answered_without_body()).await
+    }
+
+    async fn sftp_login(&self, login: &SftpLogin) -> Result<SftpUser, PanelError> {
+        let call = Call::post("/sftp/auth".into(), &login.body()).of_login();
+        self.exchange.read(&call, |answer| wire::sftp_user(&wire::json(answer)?)).await
     }
 
     async fn reset(&self) -> Result<(), PanelError> {

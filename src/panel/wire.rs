@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use self::read::{Fields, Trail};
 use self::settings::WireSettings;
-use super::{ListedServer, PanelServer};
+use super::{ListedServer, PanelServer, SftpUser};
 use crate::model::image::trimmed;
 use crate::model::{Script, ServerId};
 
@@ -103,6 +103,19 @@ pub fn script(answer: &Value) -> Result<Script, WireError> {
         image: trimmed(&root.value::<String>("container_image")?),
         entrypoint: trimmed(&root.value::<String>("entrypoint")?),
         text: root.value("script")?,
+    })
+}
+
+/// Reads the answer to `POST /api/remote/sftp/auth`.
+pub fn sftp_user(answer: &Value) -> Result<SftpUser, WireError> {
+    let root = Fields::of(answer, &Trail::Root)?;
+    let server = Trail::Key(&Trail::Root, "server");
+    let user = Trail::Key(&Trail::Root, "user");
+    let parsed = root.required_text("user")?.parse();
+    Ok(SftpUser {
+        user: parsed.map_err(|_| WireError::new(&user, "a user's uuid", "another text"))?,
+        server: root.optional("server")?.ok_or_else(|| WireError::new(&server, "a server's uuid", "nothing"))?,
+        permissions: root.value("permissions")?,
     })
 }
 

@@ -31,6 +31,7 @@ use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
 use crate::server_files::ServerFiles;
+use crate::sessions::Sessions;
 use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
@@ -129,7 +130,7 @@ impl TestNode {
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
         let startup = Startup::default();
         let files = ServerFiles::new(self.context.clone());
-        startup.finish(Api::new(files, self.context.clock.now(), Sockets::default()));
+        startup.finish(Api::new(files, self.context.clock.now(), Sockets::default(), Sessions::default()));
         api::router(&startup, endpoint, &self.context.node.config)
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{IMAGE, panel_server, server_id};
 use crate::model::{PowerState, Script, ServerId};
-use crate::panel::{Listed, ListedServer, Panel, PanelError, PanelServer};
+use crate::panel::{Listed, ListedServer, Panel, PanelError, PanelServer, SftpLogin, SftpUser};
 
 /// A connection to a panel in memory. Clones share the panel, which outlives daemons, and the faults.
 #[derive(Clone, Default)]
@@ -39,6 +39,8 @@ pub struct PanelState {
     pub activity: Vec<Value>,
     /// Rows that the panel rejects (422), or on which it fails with this status.
     pub rejects_rows: Option<(RowRule, Option<u16>)>,
+    /// Users who may log in, by name; every credential is right.
+    pub sftp_users: BTreeMap<String, SftpUser>,
     /// Calls that must never happen and did.
     pub violations: Vec<String>,
 }
@@ -72,6 +74,7 @@ pub enum PanelCall {
     ReportState(ServerId, PowerState),
     ReportTransfer(ServerId),
     ReportActivity,
+    SftpLogin,
     Reset,
 }
 
@@ -115,6 +118,7 @@ impl fmt::Display for PanelCall {
             PanelCall::ReportState(id, _) => write!(f, "POST /servers/{id}/container/status"),
             PanelCall::ReportTransfer(id) => write!(f, "POST /servers/{id}/transfer/failure"),
             PanelCall::ReportActivity => write!(f, "POST /activity"),
+            PanelCall::SftpLogin => write!(f, "POST /sftp/auth"),
             PanelCall::Reset => write!(f, "POST /servers/reset"),
         }
     }
@@ -299,6 +303,13 @@ impl Panel for TestPanel {
             Ok(Ok(()))
         })
         .await?
+    }
+
+    async fn sftp_login(&self, login: &SftpLogin) -> Result<SftpUser, PanelError> {
+        self.call(PanelCall::SftpLogin, |state| {
+            state.sftp_users.get(&login.username).cloned().ok_or((403, "wrong credentials"))
+        })
+        .await
     }
 
     async fn reset(&self) -> Result<(), PanelError> {

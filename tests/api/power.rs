@@ -218,7 +218,11 @@ async fn a_foreign_page_costs_no_call_more_than_another_attempt() {
                 PanelCall::Script(_) => which == "script",
                 PanelCall::ReportInstall(_) => which == "report_install",
                 PanelCall::ReportState(..) => which == "report_state",
-                PanelCall::List | PanelCall::ReportTransfer(_) | PanelCall::ReportActivity | PanelCall::Reset => false,
+                PanelCall::List
+                | PanelCall::ReportTransfer(_)
+                | PanelCall::ReportActivity
+                | PanelCall::SftpLogin
+                | PanelCall::Reset => false,
             };
             matches && !failed.swap(true, std::sync::atomic::Ordering::Relaxed)
         };

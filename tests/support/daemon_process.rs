@@ -210,6 +210,12 @@ impl Node {
         config.pointer(pointer).and_then(Value::as_str).expect("a text").to_owned()
     }
 
+    /// A number of the configuration, by its JSON pointer.
+    pub fn number(&self, pointer: &str) -> u64 {
+        let config: Value = serde_json::from_slice(&std::fs::read(self.config_path()).expect("a file")).expect("JSON");
+        config.pointer(pointer).and_then(Value::as_u64).expect("a number")
+    }
+
     /// The name of the servers' network.
     pub fn network(&self) -> &str {
         &self.network

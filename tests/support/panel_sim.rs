@@ -97,6 +97,19 @@ impl SimServer {
     }
 }
 
+/// A user who may log in over SFTP to one server.
+#[derive(Debug, Clone)]
+pub struct SftpUser {
+    pub uuid: String,
+    /// With the server's part.
+    pub username: String,
+    pub password: String,
+    /// Type and key, as `authorized_keys` has them.
+    pub key: Option<String>,
+    pub server: String,
+    pub permissions: Vec<String>,
+}
+
 /// A received request.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -137,6 +150,8 @@ pub struct CallLog {
     pub requests: Vec<Recorded>,
     /// Accepted resets.
     pub resets: usize,
+    /// Users who may log in over SFTP.
+    pub sftp_users: Vec<SftpUser>,
     /// A panel without a route for container states, such as Pterodactyl's.
     pub without_state_route: bool,
     faults: Vec<Arc<Rule>>,

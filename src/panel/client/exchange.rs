@@ -20,6 +20,8 @@ use crate::panel::{PanelError, QUESTIONS};
 
 /// Reports in flight at once. They have their own slots, so that a start never waits for the state reports of 500 servers.
 const REPORTS: usize = 4;
+/// Logins in flight at once: a client that guesses passwords delays no start.
+const LOGINS: usize = 4;
 const MAX_REDIRECTS: usize = 10;
 /// Longest error or acknowledgement that is read, in bytes. In debug mode the panel adds a stack trace to its errors.
 const MAX_ERROR_PAGE: usize = 1 << 20;
@@ -36,22 +38,35 @@ pub(super) struct Call {
     body: Option<Bytes>,
     /// The panel acknowledges the call with an empty page, which a proxy may send as well.
     empty_answer: bool,
+    slots: Slots,
+}
+
+/// Which slots a query waits for.
+#[derive(Debug, Clone, Copy)]
+enum Slots {
+    Fetches,
+    Logins,
 }
 
 impl Call {
     pub(super) fn get(path: String) -> Self {
-        Self { method: Method::GET, path, body: None, empty_answer: false }
+        Self { method: Method::GET, path, body: None, empty_answer: false, slots: Slots::Fetches }
     }
 
     pub(super) fn post(path: String, body: &impl Serialize) -> Self {
         // The bodies are maps with texts as keys, which can always be written.
         let body = serde_json::to_vec(body).unwrap_or_default();
-        Self { method: Method::POST, path, body: Some(Bytes::from(body)), empty_answer: false }
+        Self { method: Method::POST, path, body: Some(Bytes::from(body)), empty_answer: false, slots: Slots::Fetches }
     }
 
     /// The same, acknowledged by an empty page as well.
     pub(super) fn answered_without_body(self) -> Self {
         Self { empty_answer: true, ..self }
+    }
+
+    /// The same, in the slots of logins.
+    pub(super) fn of_login(self) -> Self {
+        Self { slots: Slots::Logins, ..self }
     }
 
     /// The call for error messages.
@@ -69,6 +84,7 @@ pub(super) struct Exchange {
     ignore_certificate_errors: bool,
     fetches: Semaphore,
     reports: Semaphore,
+    logins: Semaphore,
     // Both clients are built at their first use: loading the trusted certificates costs milliseconds and memory, which a
     // panel on plain HTTP does not need.
     plain: OnceLock<Client>,
@@ -84,6 +100,7 @@ impl Exchange {
             ignore_certificate_errors,
             fetches: Semaphore::new(QUESTIONS),
             reports: Semaphore::new(REPORTS),
+            logins: Semaphore::new(LOGINS),
             plain: OnceLock::new(),
             tls: OnceLock::new(),
         })
@@ -106,7 +123,11 @@ impl Exchange {
 
     /// Sends a query and returns the body of the answer.
     pub(super) async fn fetch(&self, call: &Call) -> Result<Bytes, PanelError> {
-        self.limited(call, &self.fetches, async {
+        let slots = match call.slots {
+            Slots::Fetches => &self.fetches,
+            Slots::Logins => &self.logins,
+        };
+        self.limited(call, slots, async {
             let response = self.send(call).await?;
             body(response, wire::MAX_ANSWER).await.map_err(|error| match error.is::<LengthLimitError>() {
                 true => {

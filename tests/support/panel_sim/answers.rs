@@ -74,6 +74,7 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
         }
         ("POST", ["servers", _, "transfer", "failure"]) => no_content(),
         ("POST", ["activity"]) => activity(&request),
+        ("POST", ["sftp", "auth"]) => sftp_login(&call_log, &request),
         _ => {
             let detail = format!("The route api/remote{} could not be found.", request.path);
             error(404, "NotFoundHttpException", &detail)
@@ -86,6 +87,23 @@ fn activity(request: &Recorded) -> Answer {
     match request.json()["data"].as_array() {
         Some(rows) if !rows.is_empty() => Response::new(Full::default()),
         _ => error(422, "ValidationException", "The data field is required."),
+    }
+}
+
+fn sftp_login(call_log: &CallLog, request: &Recorded) -> Answer {
+    let body = request.json();
+    let presented = body["password"].as_str().unwrap_or_default();
+    let is_key = body["type"] == "public_key";
+    let user = call_log.sftp_users.iter().find(|user| {
+        let right = if is_key { user.key.as_deref() == Some(presented.trim_end()) } else { user.password == presented };
+        body["username"] == user.username.as_str() && right
+    });
+    match user {
+        Some(user) => {
+            let body = json!({"user": user.uuid, "server": user.server, "permissions": user.permissions});
+            with_json(200, &body)
+        }
+        None => error(403, "HttpForbiddenException", "Authorization credentials were not correct, please try again."),
     }
 }
 
