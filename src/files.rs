@@ -17,6 +17,7 @@
 //! {machine_id}/{uuid}                the server's machine-id
 //! ```
 
+pub mod account;
 mod child;
 mod error;
 mod flush;
