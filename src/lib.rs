@@ -22,6 +22,7 @@ pub mod model;
 pub mod panel;
 pub mod progress;
 pub mod reconcile;
+pub mod remote_download;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
