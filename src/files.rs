@@ -19,6 +19,7 @@
 
 pub mod account;
 mod child;
+pub mod denylist;
 mod error;
 mod flush;
 pub mod install_log;
@@ -32,7 +33,9 @@ mod remove;
 mod root;
 mod scan;
 mod script;
+pub mod tree;
 mod usage;
+pub mod user_path;
 
 use std::io;
 use std::path::{Path, PathBuf};

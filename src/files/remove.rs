@@ -3,9 +3,10 @@
 //! Directories are emptied through descriptors, so a name that was replaced by a link is removed as a link. Mounts are not
 //! entered. Deeply nested directories are first moved to the top, so that any depth requires few descriptors only.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -51,19 +52,57 @@ pub(super) fn remove_tree(path: &Path) -> Result<(), FilesError> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         Err(errno) => return Err(error(errno)),
     };
-    match rustix::fs::unlinkat(&parent, name, AtFlags::empty()) {
+    remove_in(parent.as_fd(), name, path, &mut Plain)
+}
+
+/// How names other than those of directories are removed.
+pub(super) trait Unlink {
+    /// Removes a name, which may be that of a directory by now.
+    fn unlink(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()>;
+
+    /// Whether the removal ends with an error now.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+struct Plain;
+
+impl Unlink for Plain {
+    fn unlink(&mut self, parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<()> {
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())
+    }
+}
+
+/// Removes a name in an open directory, with everything in it. A missing one is no error. `path` is for messages.
+///
+/// # Errors
+/// As [`remove_tree`]; or it was cancelled.
+pub(super) fn remove_in<U: Unlink>(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    path: &Path,
+    unlink: &mut U,
+) -> Result<(), FilesError> {
+    let error = |errno: Errno| FilesError::disk(ACTION, path)(errno);
+    let c_name = CString::new(name.as_bytes()).map_err(|_| error(Errno::INVAL))?;
+    match unlink.unlink(parent, &c_name) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
         Err(errno) => return Err(error(errno)),
     }
     // The top directory may be a mount: a file system for one server.
-    let flags = flags | OFlags::NOFOLLOW;
-    let top = rustix::fs::openat(&parent, name, flags, Mode::empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let top = rustix::fs::openat(parent, name, flags, Mode::empty());
     let current = top.and_then(|top| Frame::new(top, c"")).map_err(error)?;
-    let mut removal = Removal { path, current, parents: Vec::new(), passes: 0, idle: 0, moved: 0, first_error: None };
+    let mut removal =
+        Removal { path, unlink, current, parents: Vec::new(), passes: 0, idle: 0, moved: 0, first_error: None };
     loop {
         removal.empty();
-        match rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+        if removal.unlink.is_cancelled() {
+            return Err(FilesError::Cancelled { action: ACTION, path: path.to_owned() });
+        }
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::NOTEMPTY | Errno::EXIST) if removal.restart() => {}
             Err(errno) => return Err(removal.first_error.unwrap_or_else(|| error(errno))),
@@ -96,8 +135,9 @@ impl Frame {
     }
 }
 
-struct Removal<'a> {
+struct Removal<'a, U> {
     path: &'a Path,
+    unlink: &'a mut U,
     /// The innermost directory, which is being emptied.
     current: Frame,
     /// The directories that contain it, from the top.
@@ -110,10 +150,13 @@ struct Removal<'a> {
     first_error: Option<FilesError>,
 }
 
-impl Removal<'_> {
+impl<U: Unlink> Removal<'_, U> {
     /// Removes all removable entries of the top directory.
     fn empty(&mut self) {
         loop {
+            if self.unlink.is_cancelled() {
+                return;
+            }
             match self.current.entries.next() {
                 Some(Ok(entry)) => {
                     self.remove(&entry);
@@ -154,7 +197,7 @@ impl Removal<'_> {
         for _ in 0..ATTEMPTS {
             let done = match directory {
                 true => self.enter(name),
-                false => self.unlink(name, AtFlags::empty()),
+                false => self.remove_name(name, AtFlags::empty()),
             };
             match done {
                 Ok(()) | Err(Errno::NOENT) => return,
@@ -166,17 +209,21 @@ impl Removal<'_> {
         }
     }
 
-    fn unlink(&mut self, name: &CStr, flags: AtFlags) -> rustix::io::Result<()> {
+    fn remove_name(&mut self, name: &CStr, flags: AtFlags) -> rustix::io::Result<()> {
         let frame = &mut self.current;
         let directory = frame.entries.fd()?;
-        let mut unlinked = rustix::fs::unlinkat(directory, name, flags);
-        if unlinked == Err(Errno::ACCESS) && !frame.unlocked {
+        let mut remove = || match flags {
+            AtFlags::REMOVEDIR => rustix::fs::unlinkat(directory, name, flags),
+            _ => self.unlink.unlink(directory, name),
+        };
+        let mut removed = remove();
+        if removed == Err(Errno::ACCESS) && !frame.unlocked {
             rustix::fs::fchmod(directory, Mode::RWXU)?;
+            removed = remove();
             frame.unlocked = true;
-            unlinked = rustix::fs::unlinkat(directory, name, flags);
         }
-        frame.progress |= unlinked.is_ok();
-        unlinked
+        frame.progress |= removed.is_ok();
+        removed
     }
 
     /// Enters a directory in the innermost one, or moves it to the top.
@@ -223,10 +270,10 @@ impl Removal<'_> {
             self.current.blocked = true;
             return;
         }
-        let mut removed = self.unlink(&done.name, AtFlags::REMOVEDIR);
+        let mut removed = self.remove_name(&done.name, AtFlags::REMOVEDIR);
         if removed == Err(Errno::NOTDIR) {
             // It was replaced, such as by a link.
-            removed = self.unlink(&done.name, AtFlags::empty());
+            removed = self.remove_name(&done.name, AtFlags::empty());
         }
         match removed {
             // `ISDIR`: a directory again, which the next listing of the parent contains.

@@ -1,23 +1,21 @@
-//! Opens untrusted paths below a directory and never outside.
+//! An open directory whose owner is not trusted: untrusted paths below it are opened, and never anything outside.
 //!
-//! The kernel resolves a path at the moment of opening (`openat2`, since Linux 5.6), so a concurrent rename or a new link cannot lead
-//! outside. An absolute path starts at the root, and `..` is resolved by text. A file that is a link is rejected; a link to a directory
-//! is followed if it stays below the root.
+//! How a path is resolved: `tree/location.rs`. A file that is a link is rejected; a link to a directory is followed if it stays below
+//! the root. Users' own operations, with denylist and disk limit, are those of [`Tree`](super::tree::Tree).
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
 use super::prepare::{Attributes, replace_file_in};
-
-/// Attempts to resolve a path. The kernel returns `EAGAIN` if something is renamed at the same time.
-const ATTEMPTS: usize = 64;
+use super::tree::TreeError;
+use super::tree::location::{Follow, Location, Method, resolve};
+use super::user_path::{PathError, UserPath};
 
 /// The mode of directories that are created.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -25,7 +23,7 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// An open directory whose owner is not trusted.
 #[derive(Debug)]
 pub struct Root {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     uid: Uid,
     gid: Gid,
 }
@@ -38,7 +36,16 @@ impl Root {
     /// The directory is missing, not a directory, or not readable.
     pub fn open(path: &Path, uid: u32, gid: u32) -> io::Result<Self> {
         let directory = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { directory, uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) })
+        Ok(Self { directory: Arc::new(directory), uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) })
+    }
+
+    pub(super) fn directory(&self) -> &Arc<OwnedFd> {
+        &self.directory
+    }
+
+    /// The user and group of what is created.
+    pub fn owner(&self) -> (Uid, Gid) {
+        (self.uid, self.gid)
     }
 
     /// Opens a regular file for reading. Neither waits for a FIFO nor touches a device.
@@ -48,8 +55,10 @@ impl Root {
     /// - [`io::ErrorKind::CrossesDevices`]: a link in the path leads outside;
     /// - other errors of the system.
     pub fn open_file(&self, path: &Path) -> io::Result<(File, Stat)> {
+        let location = self.locate(&relative(path)?)?;
         // `O_PATH` has no effect on a device.
-        let found = self.open_at(&relative(path)?, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let found = rustix::fs::openat(location.parent(), location.name(), flags, Mode::empty())?;
         let stat = rustix::fs::fstat(&found)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
@@ -67,71 +76,57 @@ impl Root {
     /// As [`open_file`](Self::open_file).
     pub fn replace_file(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let path = relative(path)?;
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        let Some(parent) = path.parent() else {
             return Err(invalid("the path is the server's directory itself"));
         };
-        let parent = self.make_directory(parent)?;
-        replace_file_in(parent.as_fd(), name, bytes, Attributes { mode, owner: Some((self.uid, self.gid)) })
+        self.make_directory(&parent)?;
+        let location = self.locate(&path)?;
+        let attributes = Attributes { mode, owner: Some((self.uid, self.gid)) };
+        replace_file_in(location.parent(), location.name(), bytes, attributes)
     }
 
-    /// Opens a directory; creates it and its parents if they are missing.
-    fn make_directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        let mut parent = self.open_directory(Path::new("."))?;
-        let mut below = PathBuf::new();
-        for name in path.components() {
+    /// Creates a directory and its parents if they are missing.
+    fn make_directory(&self, path: &UserPath) -> io::Result<()> {
+        let mut below = UserPath::root();
+        for name in path.as_path() {
             below.push(name);
-            parent = match self.open_directory(&below) {
-                Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
-                    match rustix::fs::mkdirat(&parent, name.as_os_str(), Mode::from_raw_mode(DIRECTORY_MODE)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(errno) => return Err(errno.into()),
-                    }
-                    let made = self.open_directory(&below)?;
-                    rustix::fs::fchown(&made, Some(self.uid), Some(self.gid))?;
-                    made
-                }
-                opened => opened?,
-            };
-        }
-        Ok(parent)
-    }
-
-    fn open_directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        Ok(self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)?)
-    }
-
-    fn open_at(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        for _ in 0..ATTEMPTS {
-            match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other,
+            let location = resolve(&self.directory, &below, Follow::Yes, Method::of_this_kernel()).map_err(error)?;
+            match rustix::fs::mkdirat(location.parent(), location.name(), Mode::from_raw_mode(DIRECTORY_MODE)) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(errno) => return Err(errno.into()),
             }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(location.parent(), location.name(), flags, Mode::empty())?;
+            rustix::fs::fchown(&made, Some(self.uid), Some(self.gid))?;
         }
-        Err(Errno::AGAIN)
+        Ok(())
+    }
+
+    fn locate(&self, path: &UserPath) -> io::Result<Location> {
+        resolve(&self.directory, path, Follow::No, Method::of_this_kernel()).map_err(error)
     }
 }
 
-/// Resolves the text of `path` to names below the root; `.` for the root itself.
-fn relative(path: &Path) -> io::Result<PathBuf> {
-    if path.as_os_str().as_bytes().contains(&0) {
-        return Err(invalid("the path contains a NUL"));
+/// Reads a path below the root.
+fn relative(path: &Path) -> io::Result<UserPath> {
+    UserPath::parse(path.as_os_str()).map_err(|error| match error {
+        PathError::Outside => invalid("the path leads out of the server's directory"),
+        PathError::Nul => invalid("the path contains a NUL"),
+        PathError::TooLong => Errno::NAMETOOLONG.into(),
+    })
+}
+
+fn error(error: TreeError) -> io::Error {
+    match error {
+        TreeError::NotFound(_) => Errno::NOENT.into(),
+        TreeError::NotDirectory(_) => Errno::NOTDIR.into(),
+        TreeError::OutsideRoot(_) => Errno::XDEV.into(),
+        TreeError::TooManyLinks(_) => Errno::LOOP.into(),
+        TreeError::NameTooLong(_) => Errno::NAMETOOLONG.into(),
+        TreeError::Io { source, .. } => source,
+        other => io::Error::other(other),
     }
-    let mut names = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::ParentDir if !names.pop() => {
-                return Err(invalid("the path leads out of the server's directory"));
-            }
-            Component::ParentDir | Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    if names.as_os_str().is_empty() {
-        names.push(OsStr::new("."));
-    }
-    Ok(names)
 }
 
 fn invalid(why: &'static str) -> io::Error {

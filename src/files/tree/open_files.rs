@@ -1,0 +1,153 @@
+//! The files that are open for writing here. A file that is removed while it is open keeps its bytes on the disk, so they are
+//! released when it is closed.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
+
+use super::super::account::DiskAccount;
+use super::entry::{links, size};
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+#[derive(Debug, Default)]
+pub(super) struct OpenFiles {
+    files: Mutex<HashMap<FileId, Open>>,
+    /// Held while one of several names of a file is removed.
+    names: Mutex<()>,
+    /// The files whose bytes count for the one that will replace them.
+    credited: Mutex<HashSet<FileId>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    handles: usize,
+    length: Arc<Mutex<()>>,
+    /// The bytes that already count as released, because another file has replaced it.
+    credited: u64,
+}
+
+/// One handle of an open file.
+#[derive(Debug)]
+pub(super) struct Handle {
+    id: FileId,
+    length: Arc<Mutex<()>>,
+}
+
+impl Handle {
+    /// Held while the file's length changes, so that each byte is charged once.
+    pub(super) fn length(&self) -> MutexGuard<'_, ()> {
+        lock(&self.length)
+    }
+}
+
+impl OpenFiles {
+    /// Registers an open file.
+    ///
+    /// # Errors
+    /// [`Errno::NOENT`] if it was removed meanwhile.
+    pub(super) fn opened(&self, file: impl AsFd) -> rustix::io::Result<(Handle, Stat)> {
+        let mut files = lock(&self.files);
+        let stat = rustix::fs::fstat(file)?;
+        if links(&stat) == 0 {
+            return Err(Errno::NOENT);
+        }
+        let id = (stat.st_dev, stat.st_ino);
+        let open = files.entry(id).or_insert_with(|| Open { handles: 0, length: Arc::default(), credited: 0 });
+        open.handles += 1;
+        Ok((Handle { id, length: open.length.clone() }, stat))
+    }
+
+    /// Forgets a handle. If it was the last one, returns the bytes of the file that count as released already.
+    pub(super) fn closed(&self, handle: &Handle) -> Option<u64> {
+        let mut files = lock(&self.files);
+        let open = files.get_mut(&handle.id)?;
+        open.handles -= 1;
+        match open.handles {
+            0 => files.remove(&handle.id).map(|open| open.credited),
+            _ => None,
+        }
+    }
+
+    /// Removes a name by `remove`, and releases the bytes of a regular file if that was its last one. Returns the bytes.
+    pub(super) fn remove(
+        &self,
+        account: &DiskAccount,
+        stat: impl Fn() -> rustix::io::Result<Stat>,
+        remove: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> rustix::io::Result<u64> {
+        let freed = self.last_name(stat, remove)?;
+        let Some((id, size)) = freed else { return Ok(0) };
+        if !lock(&self.files).contains_key(&id) {
+            account.release(size);
+        }
+        Ok(size)
+    }
+
+    /// Replaces a name by `replace`, and releases the bytes of the regular file that had it, except for those that were
+    /// `credited` to the new one.
+    pub(super) fn replace(
+        &self,
+        account: &Arc<DiskAccount>,
+        credited: u64,
+        stat: impl Fn() -> rustix::io::Result<Stat>,
+        replace: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> rustix::io::Result<()> {
+        let freed = self.last_name(stat, replace)?;
+        if let Some((id, size)) = freed {
+            if let Some(open) = lock(&self.files).get_mut(&id) {
+                open.credited = open.credited.saturating_add(credited);
+                return Ok(());
+            }
+            account.release(size.saturating_sub(credited));
+            charge_anyway(account, credited.saturating_sub(size));
+            return Ok(());
+        }
+        // It has another name by now, or is another one.
+        charge_anyway(account, credited);
+        Ok(())
+    }
+
+    /// Removes a name. The regular file that has none any more, and its size.
+    fn last_name(
+        &self,
+        stat: impl Fn() -> rustix::io::Result<Stat>,
+        remove: impl FnOnce() -> rustix::io::Result<()>,
+    ) -> rustix::io::Result<Option<(FileId, u64)>> {
+        let mut found = stat()?;
+        let names = (links(&found) > 1).then(|| lock(&self.names));
+        if names.is_some() {
+            found = stat()?;
+        }
+        remove()?;
+        let last = links(&found) == 1 && FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+        Ok(last.then(|| ((found.st_dev, found.st_ino), size(&found))))
+    }
+
+    /// Whether the bytes of a file may count for one that will replace it: for one at a time.
+    pub(super) fn take_credit(&self, id: FileId) -> bool {
+        lock(&self.credited).insert(id)
+    }
+
+    /// Ends [`take_credit`](Self::take_credit).
+    pub(super) fn return_credit(&self, id: FileId) {
+        lock(&self.credited).remove(&id);
+    }
+}
+
+/// Charges what is written already. Where it does not fit, the next measurement finds it.
+fn charge_anyway(account: &Arc<DiskAccount>, bytes: u64) {
+    if bytes > 0
+        && let Ok(charge) = account.charge(bytes)
+    {
+        charge.keep();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
