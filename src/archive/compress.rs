@@ -11,7 +11,9 @@ use super::format::Format;
 use super::header::Meta;
 use super::limits::MAX_HARD_LINKS;
 use super::write::{Spawn, Writer};
-use crate::files::tree::{Entry, EntryKind, Follow, Incoming, NewFile, Tree, TreeError, Visit, WalkEntry, is_temporary};
+use crate::files::tree::{
+    Entry, EntryKind, Follow, Incoming, NewFile, Tree, TreeError, Visit, WalkEntry, is_temporary,
+};
 use crate::files::user_path::UserPath;
 use crate::progress::Progress;
 
@@ -140,7 +142,8 @@ impl Packer {
         let mut top = None;
         let progress = self.progress.clone();
         walk(tree, &input.path, &progress, |entry| {
-            let top = top.get_or_insert_with(|| if input.path.is_root() { UserPath::root() } else { entry.path.clone() });
+            let top =
+                top.get_or_insert_with(|| if input.path.is_root() { UserPath::root() } else { entry.path.clone() });
             let below = entry.path.as_path().strip_prefix(top.as_path()).unwrap_or(entry.path.as_path());
             let name = match (input.name.as_slice(), below.as_os_str().as_bytes()) {
                 (name, b"") => name.to_vec(),

@@ -237,11 +237,7 @@ impl<W: Write> Gzip<W> {
     pub(super) fn new(level: u32, spawn: Option<Spawn<'_>>, mut sink: W) -> io::Result<Self> {
         // No name, no time, made on Unix.
         sink.write_all(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3])?;
-        Ok(Self {
-            deflate: Deflate::new(Pool::new(level, spawn), sink),
-            checksum: crc32fast::Hasher::new(),
-            length: 0,
-        })
+        Ok(Self { deflate: Deflate::new(Pool::new(level, spawn), sink), checksum: crc32fast::Hasher::new(), length: 0 })
     }
 
     /// Writes the rest and the trailer.

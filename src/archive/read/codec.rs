@@ -61,7 +61,8 @@ impl Codec {
 
     /// The name of the content of a compressed file.
     pub(super) fn without_extension(self, name: &[u8]) -> Vec<u8> {
-        let extensions = CODECS.iter().find(|(codec, ..)| *codec == self).map_or(&[][..], |(.., extensions)| extensions);
+        let extensions =
+            CODECS.iter().find(|(codec, ..)| *codec == self).map_or(&[][..], |(.., extensions)| extensions);
         match extension(name, extensions) {
             Some((extension, replacement)) if name.len() > extension.len() => {
                 [&name[..name.len() - extension.len()], replacement.as_bytes()].concat()

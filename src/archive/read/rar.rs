@@ -6,8 +6,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use rars::{
-    Archive, ArchiveReadOptions, ArchiveReader, AttrSource, Error, ExtractedEntryMeta, ExtractedLink,
-    ReadCancellation,
+    Archive, ArchiveReadOptions, ArchiveReader, AttrSource, Error, ExtractedEntryMeta, ExtractedLink, ReadCancellation,
 };
 
 use super::super::error::{ArchiveError, Refusal};
@@ -57,10 +56,7 @@ pub(super) fn read<V: Visitor + 'static>(
     }
 }
 
-pub(super) fn sizes(
-    source: Source,
-    add: &mut dyn FnMut(u64) -> Result<(), ArchiveError>,
-) -> Result<(), ArchiveError> {
+pub(super) fn sizes(source: Source, add: &mut dyn FnMut(u64) -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
     open(source)?.members().try_for_each(|member| add(member.meta.unpacked_size))
 }
 

@@ -31,10 +31,7 @@ pub(super) fn read(source: Source, visitor: &mut dyn Visitor) -> Result<(), Arch
     }
 }
 
-pub(super) fn sizes(
-    source: Source,
-    add: &mut dyn FnMut(u64) -> Result<(), ArchiveError>,
-) -> Result<(), ArchiveError> {
+pub(super) fn sizes(source: Source, add: &mut dyn FnMut(u64) -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
     open(source)?.archive().files.iter().try_for_each(|entry| add(entry.size()))
 }
 

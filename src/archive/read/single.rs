@@ -8,12 +8,7 @@ use super::super::source::Source;
 use super::codec::Codec;
 use super::{BUFFER, Visitor, copy};
 
-pub(super) fn read(
-    source: Source,
-    codec: Codec,
-    name: &[u8],
-    visitor: &mut dyn Visitor,
-) -> Result<(), ArchiveError> {
+pub(super) fn read(source: Source, codec: Codec, name: &[u8], visitor: &mut dyn Visitor) -> Result<(), ArchiveError> {
     let mut content = codec.decoder(BufReader::with_capacity(BUFFER, source)).map_err(ArchiveError::decoding)?;
     let header = Header { name, content: Content::File(None), meta: Meta::default() };
     match visitor.begin(&header)? {

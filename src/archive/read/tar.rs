@@ -81,11 +81,8 @@ fn each<'a>(
 fn visit(entry: &mut Entry<'_, impl Read>, name: &[u8], visitor: &mut dyn Visitor) -> Result<(), ArchiveError> {
     let header = entry.header();
     let seconds = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
-    let mut meta = Meta {
-        mode: header.mode().ok(),
-        modified: seconds.and_then(|seconds| time(seconds, 0)),
-        owner: None,
-    };
+    let mut meta =
+        Meta { mode: header.mode().ok(), modified: seconds.and_then(|seconds| time(seconds, 0)), owner: None };
     let kind = header.entry_type();
     if let Some(precise) = precise_time(entry) {
         meta.modified = Some(precise);

@@ -7,8 +7,8 @@ use std::io::{self, BufReader, Read};
 use liblzma::stream::{Filters, Stream};
 use rars::filename::LegacyNameEncoding;
 use rawzip::{
-    CompressionMethod, CreatorSystem, ErrorKind, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ZipArchive,
-    ZipFileHeaderRecord, ZipLocator,
+    CompressionMethod, CreatorSystem, ErrorKind, MAX_CENTRAL_DIRECTORY_RECORD_SIZE, ZipArchive, ZipFileHeaderRecord,
+    ZipLocator,
 };
 
 use super::super::error::{ArchiveError, Refusal};
@@ -29,10 +29,7 @@ pub(super) fn read(source: Source, visitor: &mut dyn Visitor) -> Result<(), Arch
     each(&archive, |record, name| visit(&archive, record, name, &mut areas, visitor))
 }
 
-pub(super) fn sizes(
-    source: Source,
-    add: &mut dyn FnMut(u64) -> Result<(), ArchiveError>,
-) -> Result<(), ArchiveError> {
+pub(super) fn sizes(source: Source, add: &mut dyn FnMut(u64) -> Result<(), ArchiveError>) -> Result<(), ArchiveError> {
     each(&open(source)?, |record, _| add(record.uncompressed_size_hint()))
 }
 

@@ -53,7 +53,8 @@ fn nothing_is_written_through_a_link_that_leads_out() {
     for kind in KINDS {
         for target in ["../outside", "/tmp", "..", "a/../../outside"] {
             let server = Server::new(None);
-            let items = [File("a/x", b"1"), Symlink("link", target), File("link/evil", b"2"), File("link/secret", b"3")];
+            let items =
+                [File("a/x", b"1"), Symlink("link", target), File("link/evil", b"2"), File("link/secret", b"3")];
             let result = server.unpack(&format!("x.{kind}"), build(kind, &items));
             assert_eq!(refused(result), ("link/evil".to_owned(), Refusal::Outside), "{kind} {target}");
             server.assert_confined();
@@ -79,11 +80,7 @@ fn no_file_outside_is_replaced_through_a_link() {
 fn a_chain_of_links_does_not_lead_out() {
     for kind in KINDS {
         let server = Server::new(None);
-        let items = [
-            Symlink("d/up", ".."),
-            Symlink("d/further", "up/.."),
-            File("d/further/outside/secret", b"evil"),
-        ];
+        let items = [Symlink("d/up", ".."), Symlink("d/further", "up/.."), File("d/further/outside/secret", b"evil")];
         let result = server.unpack(&format!("x.{kind}"), build(kind, &items));
         assert_eq!(refused(result).0, "d/further/outside/secret", "{kind}");
         server.assert_confined();
@@ -153,7 +150,8 @@ fn a_directory_is_not_replaced_by_a_file() {
     for kind in KINDS {
         let server = Server::new(None);
         let result = server.unpack(&format!("a.{kind}"), build(kind, &[File("d/x", b"1"), File("d", b"2")]));
-        let named = matches!(&result, Err(ArchiveError::Entry { entry, source: TreeError::IsDirectory(_) }) if entry == "d");
+        let named =
+            matches!(&result, Err(ArchiveError::Entry { entry, source: TreeError::IsDirectory(_) }) if entry == "d");
         assert!(named, "{kind}: {result:?}");
         assert_eq!(server.content()["d/x"], file("1"));
     }

@@ -42,9 +42,13 @@ mod tests {
 
     #[test]
     fn content_has_the_announced_size() {
-        for (content, size, expected) in
-            [(&b"abc"[..], 3, &b"abc"[..]), (b"abc", 2, b"ab"), (b"abc", 5, b"abc\0\0"), (b"", 2, b"\0\0"), (b"x", 0, b"")]
-        {
+        for (content, size, expected) in [
+            (&b"abc"[..], 3, &b"abc"[..]),
+            (b"abc", 2, b"ab"),
+            (b"abc", 5, b"abc\0\0"),
+            (b"", 2, b"\0\0"),
+            (b"x", 0, b""),
+        ] {
             let mut read = Vec::new();
             Steady::new(content, size).read_to_end(&mut read).unwrap();
             assert_eq!(read, expected);
