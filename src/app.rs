@@ -24,7 +24,7 @@ use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Pu
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, activity, containers, listing, manifests, states};
-use crate::files::Layout;
+use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
 use crate::panel::Panel;
@@ -177,7 +177,8 @@ fn context(
     store.on_change(move |id| changed(id));
     let (clock, jitter) = (Clock::System, Arc::new(Jitter::random()));
     let activity = Activity::open(panel.clone(), (&**node).into(), clock, jitter.clone(), Blocking::Pool, tasks);
-    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone());
+    let accounts = DiskAccounts::new(wake.clone());
+    let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone(), accounts.clone());
     Ok(Arc::new(Context {
         runtime: docker,
         node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
@@ -194,6 +195,7 @@ fn context(
         slots: Slots::new(node.concurrent_installs),
         start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
         disk_scans: DiskScans::default(),
+        accounts,
         wake,
     }))
 }

@@ -18,17 +18,20 @@
 //! ```
 
 pub mod account;
+mod accounts;
 mod child;
 pub mod denylist;
 mod error;
 mod flush;
 pub mod install_log;
+mod kernel;
 mod links;
 pub mod log;
 mod mount_table;
 mod mounted;
 mod ownership;
 mod prepare;
+mod quota;
 mod remove;
 mod root;
 mod scan;
@@ -47,11 +50,22 @@ use rustix::io::Errno;
 use crate::config::{Directories, NodeConfig};
 use crate::model::ServerId;
 
+pub use account::{Charge, DiskAccount, Meter, OverLimit};
+pub use accounts::DiskAccounts;
 pub use error::{FilesError, UsageError};
 pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 pub use root::Root;
 use scan::{Visitor, scan};
+
+/// The bytes of a server's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// The lengths of the files.
+    pub bytes: u64,
+    /// Their blocks, where they have fewer than their length.
+    pub allocated: u64,
+}
 
 /// The paths and the owner of servers' files.
 #[derive(Clone, Debug)]
@@ -60,6 +74,7 @@ pub struct Layout {
     uid: u32,
     gid: u32,
     machine_id: bool,
+    quotas: bool,
 }
 
 impl Layout {
@@ -70,6 +85,7 @@ impl Layout {
             uid: node.owner.uid,
             gid: node.owner.gid,
             machine_id: node.mount_machine_id,
+            quotas: node.quotas,
         }
     }
 
@@ -116,15 +132,17 @@ impl Layout {
         self.directories.machine_id.join(id.to_string())
     }
 
-    /// Bytes in a server's files: the lengths of regular files, each counted once for all of its names. Does not follow links or
+    /// Bytes of a server's files: the lengths of regular files, each counted once for all of its names. Does not follow links or
     /// enter mounts. Zero if there is no directory.
     ///
     /// # Errors
     /// Part of the directory cannot be read, or `cancelled` was set. The error contains a lower bound.
-    pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<u64, UsageError> {
-        let mut usage = usage::Usage::default();
+    pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<Usage, UsageError> {
+        let mut usage = usage::Sum::default();
         let scanned = self.scan_data(id, cancelled, &mut usage);
-        scanned.map(|()| usage.bytes).map_err(|source| UsageError { bytes: usage.bytes, source })
+        scanned
+            .map(|()| Usage { bytes: usage.bytes, allocated: usage.allocated })
+            .map_err(|source| UsageError { bytes: usage.bytes, source })
     }
 
     /// Syncs a server's files to disk. What a container has written is durable only after this call.
@@ -160,6 +178,7 @@ impl Layout {
     /// # Errors
     /// Something cannot be removed; everything else is. Call again after the cause is fixed.
     pub fn remove_server(&self, id: ServerId, remove_backups: bool) -> Result<(), FilesError> {
+        self.release_quota(id);
         let root = &self.directories.root;
         let mut paths = vec![
             self.directories.server_data(&id),

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod image;
 pub mod manifest;
 pub mod node;
+pub mod quota;
 pub mod reason;
 pub mod record;
 pub mod request;
@@ -29,6 +30,7 @@ pub use id::ServerId;
 pub use identity::{DigestKey, LABEL_NODE, LABEL_ROOT, NodeIdentity, OtherNode, Owner};
 pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
 pub use node::{NodeCondition, NodeConditionType};
+pub use quota::Quota;
 pub use reason::Reason;
 pub use record::{
     Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome, TransferResult,

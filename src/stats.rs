@@ -1,6 +1,7 @@
 //! What each server uses: for HTTP answers, and about once a second for listeners.
 //!
-//! A pass says which container of a server runs ([`Stats::observed`]); state and disk usage are those of the published status.
+//! A pass says which container of a server runs ([`Stats::observed`]); the state is that of the published status,
+//! and the disk usage that of the server's account, which is measured again where it is old.
 //! Nothing is read without a listener or a caller. One task samples all servers that have a listener, and ends with the last of them.
 //!
 //! The counters come from the kernel where this process can see them, and are shared by all who ask within a moment. Elsewhere the
@@ -21,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::Clock;
 use crate::config::NodeConfig;
+use crate::files::DiskAccounts;
 use crate::model::{ContainerStatus, PowerState, ServerId, Timestamp, Utilization};
 use crate::runtime::{Counters, Runtime};
 use crate::store::Store;
@@ -48,6 +50,7 @@ struct Inner {
     tasks: Tasks,
     servers: Mutex<Servers>,
     node_gauge: NodeGauge,
+    accounts: DiskAccounts,
 }
 
 #[derive(Default)]
@@ -76,9 +79,16 @@ impl Listener {
 
 impl Stats {
     /// Statistics of the servers of this store, whose containers this runtime has.
-    pub fn new(store: Store, runtime: Arc<dyn Runtime>, node: Arc<NodeConfig>, clock: Clock, tasks: Tasks) -> Self {
+    pub fn new(
+        store: Store,
+        runtime: Arc<dyn Runtime>,
+        node: Arc<NodeConfig>,
+        clock: Clock,
+        tasks: Tasks,
+        accounts: DiskAccounts,
+    ) -> Self {
         let (servers, node_gauge) = (Mutex::default(), NodeGauge::default());
-        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, node_gauge }) }
+        Self { inner: Arc::new(Inner { store, runtime, node, clock, tasks, servers, node_gauge, accounts }) }
     }
 
     /// This is the running container of a server, whose status was published before.
@@ -214,6 +224,12 @@ impl Inner {
     fn current(&self, servers: &Servers, id: ServerId) -> Utilization {
         let status = self.store.status(id);
         let (state, disk_bytes) = status.map(|status| (status.state, status.disk_bytes)).unwrap_or_default();
+        // For listeners and callers alone: without them, only the files of servers with a limit are measured.
+        if let Some(interval) = self.node.disk_check_interval {
+            let age = if state == PowerState::Offline { Duration::MAX } else { interval };
+            self.accounts.measure_if_older(id, age);
+        }
+        let disk_bytes = self.accounts.used(id).unwrap_or(disk_bytes);
         let offline = Utilization { state, disk_bytes, ..Utilization::default() };
         if state == PowerState::Offline {
             return Utilization { memory_limit_bytes: self.memory_limit(id), ..offline };

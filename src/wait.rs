@@ -22,6 +22,8 @@ pub const LIST_FOR_NETWORK: Duration = Duration::from_secs(5);
 /// A create, a sync or a start waits for the panel's configuration. An installation has no limit: it cannot go on without.
 pub const PANEL_ANSWER: Duration = Duration::from_secs(8);
 
+/// The first write to a server's files after a start of the daemon waits for them to be measured.
+pub const WRITE_FOR_MEASUREMENT: Duration = Duration::from_secs(10);
 /// `alula logs` waits for the transcript's writer, which names the last line of the file.
 pub const LOGS_FOR_TRANSCRIPT: Duration = Duration::from_secs(10);
 /// Replaying a container's log after a restart of the daemon, the wait for a permit included.

@@ -74,6 +74,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("x509_parser", &["src/app/listeners/acme.rs", "src/app/listeners/acme/"]),
     ("clap", &["src/cli.rs", "src/cli/"]),
     ("tracing_subscriber", &["src/telemetry.rs", "src/telemetry/"]),
+    ("libc", &["src/files/kernel.rs"]),
     ("nix", &["src/config/host/user.rs", "src/api/system/addresses.rs"]),
     (
         "procfs",

@@ -64,6 +64,7 @@ fn policy() -> Policy {
         fail_on_nonzero_exit: false,
         fix_permissions: true,
         disk_check_interval: 2 * minute,
+        file_events: false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alula::clock::Clock;
+use alula::files::DiskAccounts;
 use alula::model::{PowerState, Record, Role};
 use alula::runtime::docker::{Address, DockerRuntime};
 use alula::runtime::host::Host;
@@ -66,7 +67,8 @@ async fn watched(image: &str, table: &mut Table) {
     let store = Store::open(Path::new(root.path()), Blocking::Pool, Clock::System, None).expect("a state folder");
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, KernelLimits::default());
     let runtime = Arc::new(DockerRuntime::connect(Address::from_environment().expect("an address"), host));
-    let stats = Stats::new(store.clone(), runtime.clone(), node, Clock::System, tasks.clone());
+    let accounts = DiskAccounts::new(Arc::new(|_| {}));
+    let stats = Stats::new(store.clone(), runtime.clone(), node, Clock::System, tasks.clone(), accounts);
     let mut containers = Vec::new();
     for number in 1..=WATCHED {
         let id = server_id(number);

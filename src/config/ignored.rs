@@ -14,8 +14,6 @@ const MAX: usize = 30;
 const UNSUPPORTED: &[&str] = &[
     "api.disable_remote_download",
     "api.remote_download.max_redirects",
-    "api.upload_limit",
-    "system.quotas.enabled",
     "system.sftp.bind_address",
     "system.sftp.bind_port",
     "system.sftp.read_only",
@@ -29,8 +27,6 @@ const UNSUPPORTED: &[&str] = &[
     "system.openat_mode",
     "docker.use_performant_inspect",
     "docker.system_ips",
-    "Search.blacklisted_dirs",
-    "Search.max_recursion_depth",
 ];
 
 /// The unsupported keys whose value is not the default.
@@ -192,6 +188,6 @@ mod tests {
         file.system.sftp.bind_port = 2023;
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.sftp.bind_port", "Search.blacklisted_dirs"]);
+        assert_eq!(unsupported_keys(&file), ["system.sftp.bind_port"]);
     }
 }

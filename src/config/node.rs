@@ -11,7 +11,7 @@ use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
 use super::{
-    ApiConfig, Directories, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess, Variables,
+    ApiConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess, Variables,
 };
 
 /// Starts at the same time after a boot, where the file leaves it open: at least as many.
@@ -76,6 +76,8 @@ pub struct NodeConfig {
     pub crash_activity_lines: u32,
     /// Time between measurements of a server's disk usage. `None`: never, and no limit is enforced.
     pub disk_check_interval: Option<Duration>,
+    /// Whether disk limits are project quotas of the file system, where it has them.
+    pub quotas: bool,
     /// Time between an entry of the activity log and its report to the panel.
     pub activity_interval: Duration,
     /// Entries of one report.
@@ -102,6 +104,8 @@ pub struct NodeConfig {
     pub console_limit: Option<ConsoleLimit>,
     /// Lines of a container's log that are sent to a new console.
     pub console_backlog: u32,
+    /// Access to servers' files.
+    pub files: FilesConfig,
     /// Whether the daemon writes a logrotate file for its log.
     pub rotate_daemon_log: bool,
     /// Invalid values, each with the value that is used.
@@ -217,6 +221,7 @@ impl NodeConfig {
         let (key, backlog) = ("system.websocket_log_count", system.websocket_log_count);
         let console_backlog = lenient.within(key, backlog, 0..=MAX_BACKLOG, "lines", 150);
         let allowed_mounts = allowed_mounts(&file.allowed_mounts, lenient);
+        let files = FilesConfig::resolve(file, lenient);
         let invalid = std::mem::take(&mut lenient.1);
         if !invalid.is_empty() {
             return Err(invalid);
@@ -266,6 +271,7 @@ impl NodeConfig {
             crash_timeout: crash_timeout.unwrap_or_default(),
             crash_activity_lines,
             disk_check_interval,
+            quotas: system.quotas.enabled,
             activity_interval: Duration::from_secs(activity_interval),
             activity_batch: activity_batch as usize,
             check_permissions_on_boot: system.check_permissions_on_boot,
@@ -279,6 +285,7 @@ impl NodeConfig {
             max_transcript_files,
             console_limit,
             console_backlog,
+            files,
             rotate_daemon_log: system.enable_log_rotate,
             adjusted,
         })

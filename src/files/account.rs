@@ -12,13 +12,37 @@
 //! Each charge and release that the measurement may have seen or missed is inside this range, so as long as the account and the
 //! measurement can both be right, the account stays as it is: nothing is counted twice, and nothing is lost. What is outside was
 //! written or removed by others. Without writers the range is one value, and the measurement replaces the account.
+//!
+//! Where the kernel counts the files, its count is asked for as often as [`FRESH`] allows, and is such a measurement.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the kernel's count is used before it is asked for again.
+const FRESH: Duration = Duration::from_millis(50);
+
+/// Asks the kernel for the bytes of a server's files.
+pub type Meter = Box<dyn Fn() -> Option<u64> + Send>;
 
 /// Bytes used and their limit. Cheap to ask; every function returns at once.
 #[derive(Debug, Default)]
 pub struct DiskAccount {
     books: Mutex<Books>,
+    kernel: Mutex<Kernel>,
+}
+
+/// The kernel's count, where there is one.
+#[derive(Default)]
+struct Kernel {
+    meter: Option<Meter>,
+    asked: Option<Instant>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", if self.meter.is_some() { "counted by the kernel" } else { "counted by measurements" })
+    }
 }
 
 /// All counters change together, so that a charge is checked against the sum that it changes.
@@ -77,7 +101,7 @@ impl DiskAccount {
 
     /// An account with this limit in bytes, of which `used` are used.
     pub fn new(limit: Option<u64>, used: u64) -> Arc<Self> {
-        Arc::new(Self { books: Mutex::new(Books { limit, used, ..Books::default() }) })
+        Arc::new(Self { books: Mutex::new(Books { limit, used, ..Books::default() }), kernel: Mutex::default() })
     }
 
     /// The limit in bytes. `None` is unlimited.
@@ -87,6 +111,7 @@ impl DiskAccount {
 
     /// The bytes used, with those that are charged and not written yet.
     pub fn used(&self) -> u64 {
+        self.ask_kernel();
         self.books().used
     }
 
@@ -95,8 +120,19 @@ impl DiskAccount {
         self.books().limit = limit;
     }
 
+    /// The kernel counts the files from now on, or does not any more.
+    pub fn set_meter(&self, meter: Option<Meter>) {
+        *self.kernel() = Kernel { meter, asked: None };
+    }
+
+    /// Whether the kernel counts the files.
+    pub fn has_meter(&self) -> bool {
+        self.kernel().meter.is_some()
+    }
+
     /// Whether no more is used than the limit allows.
     pub fn has_space(&self) -> bool {
+        self.ask_kernel();
         let books = self.books();
         books.limit.is_none_or(|limit| books.used <= limit)
     }
@@ -105,6 +141,7 @@ impl DiskAccount {
     ///
     /// Source: `filesystem.md` § 4.
     pub fn fits(&self, bytes: u64) -> bool {
+        self.ask_kernel();
         self.books().fits(bytes)
     }
 
@@ -113,6 +150,7 @@ impl DiskAccount {
     /// # Errors
     /// They do not fit. Zero bytes always do.
     pub fn charge(self: &Arc<Self>, bytes: u64) -> Result<Charge, OverLimit> {
+        self.ask_kernel();
         self.books().charge(bytes)?;
         Ok(Charge { account: self.clone(), bytes })
     }
@@ -136,6 +174,23 @@ impl DiskAccount {
     /// The measurement has found at least this many bytes, and could not see all.
     pub fn measured_at_least(&self, begun: Measurement, bytes: u64) -> Measured {
         self.books().measured(begun, bytes, false)
+    }
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_kernel(&self) {
+        let mut kernel = self.kernel();
+        let Some(meter) = &kernel.meter else { return };
+        if kernel.asked.is_some_and(|asked| asked.elapsed() < FRESH) {
+            return;
+        }
+        let begun = self.begin_measurement();
+        if let Some(bytes) = meter() {
+            self.measured(begun, bytes);
+        }
+        kernel.asked = Some(Instant::now());
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -202,6 +257,7 @@ impl Charge {
     /// # Errors
     /// They do not fit; the charge stays as it was.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OverLimit> {
+        self.account.ask_kernel();
         self.account.books().charge(bytes)?;
         self.bytes += bytes;
         Ok(())

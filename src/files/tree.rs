@@ -72,6 +72,11 @@ impl Tree {
         Self { shared: self.shared.clone(), denylist }
     }
 
+    /// Whether another handle of this tree is in use, such as by an open file.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.shared) > 1
+    }
+
     /// The bytes of the files, and their limit.
     pub fn account(&self) -> &Arc<DiskAccount> {
         &self.shared.account

@@ -14,21 +14,28 @@ const REMEMBERED: usize = 1 << 18;
 /// Adds up the lengths of regular files, as Wings does. A file with several names counts once; directories, links and devices
 /// do not count.
 #[derive(Debug, Default)]
-pub(super) struct Usage {
+pub(super) struct Sum {
     pub(super) bytes: u64,
+    /// Blocks of the same files in bytes, of each file no more than its length.
+    pub(super) allocated: u64,
     /// Device and inode of files with several names.
     seen: HashSet<(u64, u64)>,
 }
 
-impl Usage {
+impl Sum {
     fn add(&mut self, stat: &Stat) {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512).min(size);
         // The type of `st_nlink` differs between architectures.
-        let counted = match u64::try_from(u128::from(stat.st_nlink)).unwrap_or(u64::MAX) {
-            0 | 1 => size,
-            names => self.share_of_name(size, names, (stat.st_dev, stat.st_ino)),
+        let (size, blocks) = match u64::try_from(u128::from(stat.st_nlink)).unwrap_or(u64::MAX) {
+            0 | 1 => (size, blocks),
+            names => {
+                let share = self.share_of_name(size, names, (stat.st_dev, stat.st_ino));
+                (share, blocks.min(share))
+            }
         };
-        self.bytes = self.bytes.saturating_add(counted);
+        self.bytes = self.bytes.saturating_add(size);
+        self.allocated = self.allocated.saturating_add(blocks);
     }
 
     /// The bytes that one of several names of a file adds.
@@ -45,7 +52,7 @@ impl Usage {
     }
 }
 
-impl Visitor for Usage {
+impl Visitor for Sum {
     const ACTION: &'static str = "measure the size of";
 
     fn directory(&mut self, _: BorrowedFd<'_>, _: &Stat) -> rustix::io::Result<()> {
@@ -69,7 +76,7 @@ mod tests {
 
     #[test]
     fn names_beyond_the_limit_add_their_share() {
-        let mut usage = Usage::default();
+        let mut usage = Sum::default();
         for inode in 0..REMEMBERED as u64 {
             assert_eq!(usage.share_of_name(10, 2, (1, inode)), 10);
         }

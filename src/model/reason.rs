@@ -179,6 +179,20 @@ pub enum Reason {
     /// The server's files could not be counted.
     CannotCount,
 
+    // `DiskLimitEnforced`
+    /// A project quota of the file system enforces it.
+    ProjectQuota,
+    /// alula counts the files: its own writes at once, what the server writes in measurements.
+    Counted,
+    /// alula counts its own writes only.
+    NotCounted,
+    /// The server's files are being put under a project quota; of `Running` and `Installed`: the server waits for that.
+    Assigning,
+    /// The server's files cannot be put under a project quota; it is tried again, and alula counts the files.
+    QuotaFailed,
+    /// The node is to use project quotas, and the file system has none; alula counts the files.
+    QuotaUnavailable,
+
     // `PanelReachable`, `PanelNotified`
     /// The panel did not answer before a start; the configuration on disk is used.
     SpecStale,

@@ -126,6 +126,14 @@ impl Display for UnenforcedLimit {
     }
 }
 
+impl Build {
+    /// The disk limit in bytes; `None` is unlimited.
+    pub fn disk_limit(&self) -> Option<u64> {
+        let mib = u64::try_from(self.disk_space).ok().filter(|mib| *mib > 0)?;
+        Some(mib.saturating_mul(1024 * 1024))
+    }
+}
+
 impl Default for Build {
     fn default() -> Self {
         Self {

@@ -89,6 +89,8 @@ pub enum ConditionType {
     Running,
     /// The files fit into the disk limit.
     DiskWithinLimit,
+    /// What enforces the disk limit. Present only if there is one.
+    DiskLimitEnforced,
     /// The panel's part of the spec is current.
     PanelReachable,
     /// The panel has acknowledged every report.
@@ -101,7 +103,10 @@ impl ConditionType {
     pub fn is_failing(self, status: ConditionStatus, reason: Reason) -> bool {
         match self {
             // A server is ready with the values that it was started with.
-            ConditionType::Ready | ConditionType::UpToDate | ConditionType::LimitsEnforced => false,
+            ConditionType::Ready
+            | ConditionType::UpToDate
+            | ConditionType::LimitsEnforced
+            | ConditionType::DiskLimitEnforced => false,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,

@@ -13,15 +13,16 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
-use crate::files::Layout;
+use crate::files::{DiskAccount, DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::retry::Jitter;
 use crate::runtime::Runtime;
 use crate::stats::Stats;
-use crate::store::Store;
+use crate::store::{Snapshot, Store};
 use crate::sync::PanelSync;
 use crate::tasks::Tasks;
+use crate::wait;
 
 /// Queues a pass over a server.
 pub type Wake = Arc<dyn Fn(ServerId) + Send + Sync>;
@@ -47,7 +48,34 @@ pub struct Context {
     /// Of starts after a boot of the host or a restart of the engine.
     pub start_slots: Slots,
     pub disk_scans: DiskScans,
+    /// The bytes of each server's files, and its disk limit.
+    pub accounts: DiskAccounts,
     pub wake: Wake,
+}
+
+impl Context {
+    /// The account that a writer of a server's files charges. Its files are measured before, if they were not since the daemon
+    /// started, and have a limit.
+    pub async fn disk_account(&self, id: ServerId) -> Arc<DiskAccount> {
+        let account = self.accounts.account(id);
+        if let Some(snapshot) = self.store.get(id) {
+            self.open_account(&snapshot);
+        }
+        let account_is_enough = account.limit().is_none() || self.node.policy.disk_check_interval.is_zero();
+        if !account_is_enough && !self.accounts.is_measured(id) {
+            self.accounts.measure(id);
+            let measured = || self.accounts.is_measured(id);
+            self.servers.wait(id, wait::WRITE_FOR_MEASUREMENT, measured).await;
+        }
+        account
+    }
+
+    /// Opens a server's account if there is none, and sets its limit.
+    pub(super) fn open_account(&self, snapshot: &Snapshot) {
+        let Some(manifest) = &snapshot.manifest else { return };
+        let last_used = || self.store.status(snapshot.id).map_or(0, |status| status.disk_bytes);
+        self.accounts.set_limit(snapshot.id, manifest.spec.settings.build.disk_space, last_used);
+    }
 }
 
 /// The node's configuration, and what follows from it.
@@ -86,5 +114,6 @@ pub fn policy(node: &NodeConfig, panel: bool) -> Policy {
         fail_on_nonzero_exit: node.fail_on_nonzero_exit,
         fix_permissions: node.check_permissions_on_boot,
         disk_check_interval: node.disk_check_interval.unwrap_or_default(),
+        file_events: false,
     }
 }

@@ -23,6 +23,9 @@ pub enum JobKind {
     /// Count the bytes of the server's files.
     #[strum(to_string = "count the bytes of the server's files")]
     Usage,
+    /// Put the server's files under a project quota.
+    #[strum(to_string = "put the server's files under the project quota of its disk limit")]
+    Quota,
     /// Write the egg's values into the server's configuration files.
     #[strum(to_string = "write the egg's values into the server's configuration files")]
     ConfigFiles,
@@ -68,7 +71,7 @@ pub enum Subject {
     /// A container, by the runtime's id.
     #[strum(to_string = "{0}")]
     Container(String),
-    /// The disk limit of a running server; no start waits for this.
+    /// The disk limit, whatever a start waits for.
     #[strum(to_string = "watch")]
     DiskLimit,
     /// The result of an installation, by its token.

@@ -8,6 +8,7 @@ mod config_files;
 mod image;
 mod install_log;
 mod permissions;
+mod quota;
 mod read_on;
 mod removal;
 mod report;
@@ -51,6 +52,7 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::Script => &script::FetchScript,
         JobKind::Image => &image::PrepareImage,
         JobKind::Usage => &usage::MeasureUsage,
+        JobKind::Quota => &quota::AssignQuota,
         JobKind::ConfigFiles => &config_files::WriteConfigFiles,
         JobKind::Permissions => &permissions::FixPermissions,
         JobKind::InstallLog => &install_log::FollowInstallLog,

@@ -11,7 +11,7 @@ use super::job::{JobKind, Subject};
 use super::step::StepKind;
 use crate::clock::Moment;
 use crate::model::settings::UnenforcedLimit;
-use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState, Record, Timestamp};
+use crate::model::{ContainerStatus, Crash, DirectoryId, Fields, PowerState, Quota, Record, Timestamp};
 
 /// Everything that the planner needs besides manifest, requests and record.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,7 +54,16 @@ pub struct Observed {
     pub jobs: Vec<Job>,
     /// Steps that failed, until they succeed or fail for something else.
     pub failures: BTreeMap<StepKind, Failure>,
+    /// The bytes of the server's account.
+    pub used_bytes: u64,
+    /// The same, if they were measured.
     pub usage: Option<Usage>,
+    /// The files may have changed so much that a measurement is due.
+    pub measurement_due: bool,
+    /// How long the latest measurement took.
+    pub measurement_took: Duration,
+    /// The project quota of the server's files.
+    pub quota: Quota,
     /// Whether an install slot is held.
     pub install_slot: bool,
     /// Whether the server waits for one.
@@ -233,4 +242,6 @@ pub struct Policy {
     pub fix_permissions: bool,
     /// How old a disk usage may be; zero never measures.
     pub disk_check_interval: Duration,
+    /// Whether writes to the server's files are noticed.
+    pub file_events: bool,
 }

@@ -149,6 +149,7 @@ impl Context {
     fn drop_state(&self, id: ServerId) {
         self.servers.remove(id);
         self.stats.remove(id);
+        self.accounts.remove(id);
         if let Some(sync) = &self.sync {
             sync.forget(id);
         }

@@ -17,6 +17,7 @@
 
 mod crash;
 mod deletion;
+mod disk;
 mod install;
 mod power;
 mod staged;
@@ -88,8 +89,9 @@ pub struct Verdict {
 pub fn plan(input: Input<'_>) -> Plan {
     let Input { record, observed, policy, now, .. } = input;
     let Moment { time, instant } = now;
-    let (needs_start_slot, plan) = (false, Plan::default());
-    let mut planner = Planner { record, observed, policy, now: time, instant, input, needs_start_slot, plan };
+    let (needs_start_slot, waits_for_quota, plan) = (false, false, Plan::default());
+    let mut planner =
+        Planner { record, observed, policy, now: time, instant, input, needs_start_slot, waits_for_quota, plan };
     planner.run();
     planner.release_start_slot();
     planner.set_ready_condition();
@@ -115,6 +117,8 @@ struct Planner<'a> {
     input: Input<'a>,
     /// The start needs a slot, or waits for one.
     needs_start_slot: bool,
+    /// The files are not under their project quota yet.
+    waits_for_quota: bool,
     plan: Plan,
 }
 
@@ -148,10 +152,12 @@ impl<'a> Planner<'a> {
             self.finish();
             return;
         }
+        self.waits_for_quota = !self.keep_quota(manifest);
         match self.asked().install() {
             Some(install) => self.plan_install(manifest, &install),
             None => self.plan_installed(manifest),
         }
+        self.measure_where_due();
         self.compare_fields(manifest);
         self.compare_limits();
         self.compare_files();

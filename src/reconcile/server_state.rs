@@ -42,7 +42,10 @@ struct ServerState {
     generation: u64,
     /// Steps that failed.
     failures: BTreeMap<StepKind, Failure>,
-    usage: Option<Usage>,
+    /// The latest measurement of the files.
+    measured: Option<Measured>,
+    /// When all files were visited last.
+    visited_at: Option<Instant>,
     /// Token of the install script in its folder.
     script_ready: Option<String>,
     /// Folders and small files are in place.
@@ -62,6 +65,17 @@ struct ServerState {
     /// The container whose terminal was attached last, and when.
     reattached: Option<(String, Instant)>,
     changes: watch::Sender<()>,
+}
+
+/// A measurement of a server's files. The bytes are in its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// There are directories that cannot be read.
+    pub hidden: bool,
+    /// When it ended.
+    pub at: Instant,
+    /// How long it took.
+    pub took: Duration,
 }
 
 impl ServerStates {
@@ -128,7 +142,8 @@ impl ServerStates {
                 crash: state.crash.clone(),
                 jobs: state.jobs.all(),
                 failures: state.failures.clone(),
-                usage: state.usage,
+                usage: state.measured.map(|Measured { hidden, at, .. }| Usage { bytes: seen.used_bytes, hidden, at }),
+                measurement_took: state.measured.map(|measured| measured.took).unwrap_or_default(),
                 ..seen
             }
         })
@@ -180,7 +195,7 @@ impl ServerStates {
     pub fn install_recorded(&self, id: ServerId) {
         self.change(id, |state| {
             state.script_ready = None;
-            state.usage = None;
+            state.measured = None;
         });
     }
 

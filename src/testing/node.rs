@@ -17,7 +17,7 @@ use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
 use crate::controller::{self, containers};
-use crate::files::Layout;
+use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{Requester, ServerId, Timestamp, Verb};
 use crate::panel::Panel;
@@ -220,7 +220,8 @@ impl TestNodeBuilder {
         let jitter = Arc::new(Jitter::seeded(self.seed));
         let activity = Activity::open(self.panel.clone(), (&*node).into(), clock, jitter.clone(), blocking, &tasks);
         let sync = |panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()));
-        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone());
+        let accounts = DiskAccounts::new(wake.clone());
+        let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone(), accounts.clone());
         let context = Arc::new(Context {
             runtime,
             slots: Slots::new(node.concurrent_installs),
@@ -243,6 +244,7 @@ impl TestNodeBuilder {
             ids: Ids::numbered(self.seed),
             tasks,
             disk_scans: DiskScans::default(),
+            accounts,
             wake,
         });
         TestNode { context, engine: self.engine, disk: self.disk, queue, _root: self.root }

@@ -68,9 +68,11 @@ pub fn copy_names(name: &OsStr, now: &str) -> impl Iterator<Item = OsString> + u
 
 /// A name before its extension, and the extension with its dot.
 fn split(name: &[u8]) -> (&[u8], &[u8]) {
-    let Some(dot) = name.iter().rposition(|byte| *byte == b'.') else { return (name, b"") };
+    // The first dot of a hidden file begins no extension.
+    let dot = name.iter().rposition(|byte| *byte == b'.').filter(|dot| *dot > 0);
+    let Some(dot) = dot else { return (name, b"") };
     let (stem, _) = name.split_at(dot);
-    match stem.ends_with(b".tar") {
+    match stem.len() > b".tar".len() && stem.ends_with(b".tar") {
         true => name.split_at(dot - b".tar".len()),
         false => name.split_at(dot),
     }
@@ -92,7 +94,7 @@ mod tests {
         assert_eq!(all[48..], ["name copy 48.ext", "name copy.NOW.ext"]);
         for (name, copy) in [
             ("x.tar.gz", "x copy.tar.gz"),
-            (".hidden", " copy.hidden"),
+            (".hidden", ".hidden copy"),
             ("plain", "plain copy"),
             ("a.b.c", "a.b copy.c"),
         ] {

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -210,8 +210,9 @@ impl Incoming {
     /// # Errors
     /// They do not fit, or cannot be copied.
     pub fn copy_from(&mut self, source: &mut File, most: u64) -> io::Result<u64> {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        self.reserve(self.written.saturating_add(most as u64))?;
+        let left = source.metadata()?.len().saturating_sub(source.stream_position()?).min(most);
+        let most = usize::try_from(left).unwrap_or(usize::MAX);
+        self.reserve(self.written.saturating_add(left))?;
         match rustix::fs::copy_file_range(&*source, None, &self.file, None, most) {
             Ok(copied) => {
                 self.written += copied as u64;
@@ -235,12 +236,19 @@ impl Incoming {
         self.finish()?;
         let path = self.location.path().clone();
         let error = |errno| TreeError::system(ACTION, &path)(errno);
-        let existing = replaceable(&self.location, &path)?;
-        let Some(existing) = existing else {
-            self.settle(0).map_err(TreeError::io(ACTION, &path))?;
-            self.place(RenameFlags::empty()).map_err(error)?;
-            self.keep();
-            return Ok(Created { replaced: false });
+        let existing = match replaceable(&self.location, &path)? {
+            Some(existing) => existing,
+            None => {
+                self.settle(0).map_err(TreeError::io(ACTION, &path))?;
+                match self.place(RenameFlags::NOREPLACE) {
+                    Ok(()) => {
+                        self.keep();
+                        return Ok(Created { replaced: false });
+                    }
+                    Err(Errno::EXIST) => stat(&self.location).map_err(error)?,
+                    Err(errno) => return Err(error(errno)),
+                }
+            }
         };
         let freed = if links(&existing) == 1 { size(&existing) } else { 0 };
         let credited = freed.min(self.credit).min(self.written);
@@ -358,7 +366,11 @@ impl Drop for Incoming {
         }
         let open_files = &self.tree.shared.open_files;
         if let Some(handle) = &self.handle {
-            open_files.closed(handle);
+            let freed = open_files.closed(handle, &self.file);
+            // It may have been removed since; before it was committed, the charge has its bytes.
+            if self.committed {
+                self.tree.account().release(freed);
+            }
         }
         if let Some(id) = self.credited {
             open_files.return_credit(id);

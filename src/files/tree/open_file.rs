@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::user_path::UserPath;
-use super::entry::{Entry, links, size};
+use super::entry::{Entry, size};
 use super::error::TreeError;
 use super::location::{Follow, Location};
 use super::open_files::Handle;
@@ -192,12 +192,9 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        let Some(released) = self.tree.shared.open_files.closed(&self.handle) else { return };
-        match self.attributes() {
-            // It was removed while it was open.
-            Ok(found) if links(&found) == 0 => self.tree.account().release(size(&found).saturating_sub(released)),
-            _ => {}
-        }
+        // It may have been removed while it was open.
+        let freed = self.tree.shared.open_files.closed(&self.handle, &self.file);
+        self.tree.account().release(freed);
     }
 }
 

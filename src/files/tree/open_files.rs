@@ -16,9 +16,8 @@ type FileId = (u64, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles {
+    /// Held while a name is removed or a handle closed, so that the bytes of a file are released once.
     files: Mutex<HashMap<FileId, Open>>,
-    /// Held while one of several names of a file is removed.
-    names: Mutex<()>,
     /// The files whose bytes count for the one that will replace them.
     credited: Mutex<HashSet<FileId>>,
 }
@@ -62,14 +61,18 @@ impl OpenFiles {
         Ok((Handle { id, length: open.length.clone() }, stat))
     }
 
-    /// Forgets a handle. If it was the last one, returns the bytes of the file that count as released already.
-    pub(super) fn closed(&self, handle: &Handle) -> Option<u64> {
+    /// Forgets a handle. If it was the last one of a file that has no name any more, returns the bytes to release.
+    pub(super) fn closed(&self, handle: &Handle, file: impl AsFd) -> u64 {
         let mut files = lock(&self.files);
-        let open = files.get_mut(&handle.id)?;
+        let Some(open) = files.get_mut(&handle.id) else { return 0 };
         open.handles -= 1;
-        match open.handles {
-            0 => files.remove(&handle.id).map(|open| open.credited),
-            _ => None,
+        if open.handles > 0 {
+            return 0;
+        }
+        let released = files.remove(&handle.id).map_or(0, |open| open.credited);
+        match rustix::fs::fstat(file) {
+            Ok(found) if links(&found) == 0 => size(&found).saturating_sub(released),
+            _ => 0,
         }
     }
 
@@ -77,12 +80,12 @@ impl OpenFiles {
     pub(super) fn remove(
         &self,
         account: &DiskAccount,
-        stat: impl Fn() -> rustix::io::Result<Stat>,
+        stat: impl FnOnce() -> rustix::io::Result<Stat>,
         remove: impl FnOnce() -> rustix::io::Result<()>,
     ) -> rustix::io::Result<u64> {
-        let freed = self.last_name(stat, remove)?;
-        let Some((id, size)) = freed else { return Ok(0) };
-        if !lock(&self.files).contains_key(&id) {
+        let files = lock(&self.files);
+        let Some((id, size)) = last_name(stat, remove)? else { return Ok(0) };
+        if !files.contains_key(&id) {
             account.release(size);
         }
         Ok(size)
@@ -94,38 +97,22 @@ impl OpenFiles {
         &self,
         account: &Arc<DiskAccount>,
         credited: u64,
-        stat: impl Fn() -> rustix::io::Result<Stat>,
+        stat: impl FnOnce() -> rustix::io::Result<Stat>,
         replace: impl FnOnce() -> rustix::io::Result<()>,
     ) -> rustix::io::Result<()> {
-        let freed = self.last_name(stat, replace)?;
-        if let Some((id, size)) = freed {
-            if let Some(open) = lock(&self.files).get_mut(&id) {
-                open.credited = open.credited.saturating_add(credited);
-                return Ok(());
-            }
-            account.release(size.saturating_sub(credited));
-            charge_anyway(account, credited.saturating_sub(size));
+        let mut files = lock(&self.files);
+        let Some((id, size)) = last_name(stat, replace)? else {
+            // It has another name by now, or is another one.
+            charge_anyway(account, credited);
+            return Ok(());
+        };
+        if let Some(open) = files.get_mut(&id) {
+            open.credited = open.credited.saturating_add(credited);
             return Ok(());
         }
-        // It has another name by now, or is another one.
-        charge_anyway(account, credited);
+        account.release(size.saturating_sub(credited));
+        charge_anyway(account, credited.saturating_sub(size));
         Ok(())
-    }
-
-    /// Removes a name. The regular file that has none any more, and its size.
-    fn last_name(
-        &self,
-        stat: impl Fn() -> rustix::io::Result<Stat>,
-        remove: impl FnOnce() -> rustix::io::Result<()>,
-    ) -> rustix::io::Result<Option<(FileId, u64)>> {
-        let mut found = stat()?;
-        let names = (links(&found) > 1).then(|| lock(&self.names));
-        if names.is_some() {
-            found = stat()?;
-        }
-        remove()?;
-        let last = links(&found) == 1 && FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-        Ok(last.then(|| ((found.st_dev, found.st_ino), size(&found))))
     }
 
     /// Whether the bytes of a file may count for one that will replace it: for one at a time.
@@ -137,6 +124,17 @@ impl OpenFiles {
     pub(super) fn return_credit(&self, id: FileId) {
         lock(&self.credited).remove(&id);
     }
+}
+
+/// Removes a name. The regular file that has none any more, and its size.
+fn last_name(
+    stat: impl FnOnce() -> rustix::io::Result<Stat>,
+    remove: impl FnOnce() -> rustix::io::Result<()>,
+) -> rustix::io::Result<Option<(FileId, u64)>> {
+    let found = stat()?;
+    remove()?;
+    let last = links(&found) == 1 && FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+    Ok(last.then(|| ((found.st_dev, found.st_ino), size(&found))))
 }
 
 /// Charges what is written already. Where it does not fit, the next measurement finds it.

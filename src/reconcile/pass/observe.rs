@@ -3,10 +3,10 @@
 use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::egg_files::EggFiles;
-use crate::files::{Layout, directory_id};
+use crate::files::{Layout, Meter, directory_id};
 use crate::model::record::AppliedLimits;
 use crate::model::settings::UnenforcedLimit;
-use crate::model::{ContainerState, ContainerStatus, DirectoryId, Role, ServerId, Timestamp};
+use crate::model::{ContainerState, ContainerStatus, DirectoryId, Quota, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
 use crate::reconcile::observed::{CrashTime, Lifetime, Observed, WantedContainer};
 use crate::requests::{self, Asked, InstallRequest};
@@ -24,6 +24,7 @@ impl Context {
         let snapshot = self.store.get(id);
         if let Some(snapshot) = &snapshot {
             self.servers.spec_accepted(id, snapshot.record.generation);
+            self.open_account(snapshot);
         }
         let (now, config) = (self.clock.moment(), &self.node.config);
         let seen = containers(self.runtime.as_ref(), config, snapshot.as_deref(), now, found).await;
@@ -33,6 +34,8 @@ impl Context {
         self.observe_folders(id).await;
         let running = seen.server.as_ref().is_some_and(|server| server.running() && server.files.is_some());
         let files = if running { self.files(id).await } else { None };
+        let quota = self.quota(id).await;
+        let used_bytes = self.accounts.used(id).unwrap_or_default();
         let (acknowledged, unacknowledged) = self.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
         Observed {
             attached: self.console.attached(id),
@@ -45,7 +48,9 @@ impl Context {
             acknowledged,
             unacknowledged,
             files,
-            ..self.servers.observed(id, watch, seen)
+            quota,
+            measurement_due: self.accounts.is_due(id),
+            ..self.servers.observed(id, watch, Observed { used_bytes, ..seen })
         }
     }
 
@@ -69,6 +74,22 @@ impl Context {
     pub async fn files(&self, id: ServerId) -> Option<DirectoryId> {
         let layout = self.node.layout.clone();
         self.store.blocking().run(move || directory_id(&layout.data(id))).await
+    }
+
+    /// The project quota of a server's files. From now on its account asks the kernel, or does not.
+    async fn quota(&self, id: ServerId) -> Quota {
+        if !self.node.config.quotas || !self.servers.is_prepared(id) {
+            return Quota::Off;
+        }
+        let layout = self.node.layout.clone();
+        let quota = self.store.blocking().run(move || layout.quota(id)).await;
+        let account = self.accounts.account(id);
+        if quota.is_assigned() != account.has_meter() {
+            let layout = self.node.layout.clone();
+            let meter = move || layout.quota_usage(id);
+            account.set_meter(quota.is_assigned().then(|| Box::new(meter) as Meter));
+        }
+        quota
     }
 
     async fn observe_folders(&self, id: ServerId) {

@@ -163,6 +163,10 @@ impl<'a> Planner<'a> {
             return;
         }
         let prepared = self.prepared(ConditionType::Installed);
+        if prepared && self.waits_for_quota {
+            self.waiting(Reason::Assigning, "the server's files are being put under their project quota");
+            return;
+        }
         if !prepared || !self.has_images(manifest, install) || !self.has_server_container(install) {
             return;
         }

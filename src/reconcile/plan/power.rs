@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Planner;
 use super::stop::{Demand, paused};
-use super::{Planner, Progress};
 use crate::model::{ConditionType, ContainerStatus, Handled, Manifest, Reason};
-use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::{Step, StepKind};
 use crate::requests::PowerRequest;
@@ -180,23 +179,6 @@ impl Planner<'_> {
         (!self.started(server) && self.instant < ends).then_some(ends)
     }
 
-    /// Counts the bytes of a running server's files at the interval of the node's configuration.
-    fn watch_disk(&mut self, manifest: &Manifest) {
-        let interval = self.policy.disk_check_interval;
-        let counting = |job: &Job| job.kind == JobKind::Usage && job.state == JobState::Running;
-        if self.disk_limit(manifest).is_none() || self.observed.jobs.iter().any(counting) {
-            return;
-        }
-        match self.observed.usage {
-            Some(usage) if self.instant < usage.at + interval => self.requeue_at(usage.at + interval),
-            _ => {
-                if let Progress::Ready = self.job(JobKind::Usage, &Subject::DiskLimit, true) {
-                    self.step(Step::StartJob { job: JobKind::Usage, subject: Subject::DiskLimit });
-                }
-            }
-        }
-    }
-
     /// A start that is not possible (suspended, disk full) is over, and the stop that is under way goes on without it. A new start waits
     /// for the stop: until then there may be room.
     fn close_rejected(&mut self, manifest: &Manifest, server: &ContainerStatus, request: Option<&PowerRequest>) {
@@ -222,17 +204,6 @@ impl Planner<'_> {
         Handled { sequence, id, verb, reason, message, at: self.now }
     }
 
-    pub(super) fn over_disk_limit(&self, manifest: &Manifest) -> bool {
-        self.disk_limit(manifest).zip(self.observed.usage).is_some_and(|(limit, usage)| usage.exceeds(limit))
-    }
-
-    /// The disk limit in bytes, where there is one that is checked.
-    pub(super) fn disk_limit(&self, manifest: &Manifest) -> Option<u64> {
-        let mib = u64::try_from(manifest.spec.settings.build.disk_space).ok();
-        let mib = mib.filter(|mib| *mib > 0 && !self.policy.disk_check_interval.is_zero())?;
-        Some(mib.saturating_mul(1024 * 1024))
-    }
-
     pub(super) fn set_offline(&mut self, reason: Reason, message: impl Into<String>) {
         self.set_false(ConditionType::Running, reason, message);
     }
@@ -244,20 +215,6 @@ impl Planner<'_> {
                 self.set_offline(handled.reason, format!("{}{details}", handled.message));
             }
             None => self.set_offline(Reason::NotWanted, "the server was not asked to run"),
-        }
-    }
-
-    fn set_disk_condition(&mut self, manifest: &Manifest) {
-        let Some((limit, usage)) = self.disk_limit(manifest).zip(self.observed.usage) else { return };
-        let mut message = format!("{} of {} MiB used", usage.bytes.div_ceil(1024 * 1024), limit / (1024 * 1024));
-        if usage.hidden {
-            message
-                .push_str("; some directories are nested too deeply to be counted, which counts as full: remove them");
-        }
-        if usage.exceeds(limit) {
-            self.set_false(ConditionType::DiskWithinLimit, Reason::Exceeded, message);
-        } else {
-            self.set_true(ConditionType::DiskWithinLimit, Reason::Within, message);
         }
     }
 }

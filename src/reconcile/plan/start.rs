@@ -47,6 +47,7 @@ impl Planner<'_> {
         }
         self.plan.state = self.starting(manifest, request, &key);
         if self.prepared(ConditionType::Running)
+            && self.quota_assigned()
             && self.config_files_written(manifest, &key)
             && self.has_image_and_permissions(manifest, &key)
         {
@@ -110,7 +111,7 @@ impl Planner<'_> {
                 self.set_offline(Reason::CheckingDisk, "counting the bytes of the server's files");
                 return false;
             }
-            _ if self.over_disk_limit(manifest) => {
+            _ if self.is_disk_full(manifest) => {
                 let message = "the server's files are larger than its disk limit; delete some and start it again";
                 self.set_offline(Reason::DiskLimitExceeded, message);
                 self.close(request, Reason::DiskLimitExceeded, message);
@@ -122,6 +123,14 @@ impl Planner<'_> {
             }
         }
         true
+    }
+
+    /// What the server writes is under its quota from the first byte.
+    fn quota_assigned(&mut self) -> bool {
+        if self.waits_for_quota {
+            self.set_offline(Reason::Assigning, "the server's files are being put under their project quota");
+        }
+        !self.waits_for_quota
     }
 
     /// The state of a start that is under way. One that has failed before is tried again as "offline" until the container runs.

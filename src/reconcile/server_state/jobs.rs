@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ServerState, ServerStates};
+use super::{Measured, ServerState, ServerStates};
 use crate::model::{Role, ServerId};
 use crate::reconcile::job::{JobKind, Subject};
-use crate::reconcile::observed::{Job, JobState, Usage};
+use crate::reconcile::observed::{Job, JobState};
 use crate::reconcile::step::StepKind;
 use crate::retry::{self, Growth};
 use crate::tasks::TaskHandle;
@@ -174,14 +174,20 @@ impl ServerStates {
         self.change(id, |state| state.jobs.end(|job| job.kind != JobKind::Removal));
     }
 
-    /// The server's files were counted.
-    pub fn usage_counted(&self, id: ServerId, usage: Usage) {
-        self.change(id, |state| state.usage = Some(usage));
+    /// The server's files were measured, or asked for from the kernel if not `visited`.
+    pub fn measured(&self, id: ServerId, measured: Measured, visited: bool) {
+        self.change(id, |state| {
+            if visited {
+                state.visited_at = Some(measured.at);
+            }
+            state.measured = Some(measured);
+        });
     }
 
-    /// The bytes that the server's files had when they were counted last.
-    pub fn used_bytes(&self, id: ServerId) -> u64 {
-        self.read(id, |state| state.usage.map_or(0, |usage| usage.bytes))
+    /// Whether the last visit of all files was this long ago.
+    pub fn visit_is_due(&self, id: ServerId, interval: Duration) -> bool {
+        let visited_at = self.read(id, |state| state.visited_at);
+        visited_at.is_none_or(|at| at.elapsed() >= interval)
     }
 
     /// Whether a start has failed and is tried again.

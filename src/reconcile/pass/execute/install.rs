@@ -63,6 +63,7 @@ impl Context {
         self.event(id, result.reason.of_install_event(), &result.message);
         self.commit(id, move |record| record.finish_install(result)).await?;
         self.servers.install_recorded(id);
+        self.accounts.not_measured(id);
         self.store.events().publish_output(id, || EventKind::InstallEnded);
         Ok(())
     }

@@ -39,6 +39,7 @@ pub fn policy() -> Policy {
         fail_on_nonzero_exit: false,
         fix_permissions: true,
         disk_check_interval: Duration::from_secs(150),
+        file_events: false,
     }
 }
 

@@ -1,0 +1,176 @@
+//! System calls that neither `rustix` nor `nix` has: project ids of files, and the quotas of projects. The only module with
+//! unsafe code.
+//!
+//! All of them work on descriptors. Quotas are asked by the descriptor of any file of their file system (`quotactl_fd`, since Linux
+//! 5.14), and by the block device on older kernels.
+
+#![expect(unsafe_code, reason = "system calls without a safe wrapper")]
+
+use std::ffi::CString;
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use rustix::fs::{major, minor};
+
+use super::mount_table::mount_table;
+
+/// `PRJQUOTA` of `linux/quota.h`.
+const PROJECT: libc::c_int = 2;
+/// `Q_XGETQSTAT` of `linux/dqblk_xfs.h`, which the kernel answers for every file system with quotas.
+const Q_XGETQSTAT: libc::c_int = (b'X' as libc::c_int) << 8 | 5;
+/// `FS_QUOTA_PDQ_ENFD`: limits of projects are enforced.
+const PROJECTS_ENFORCED: u16 = 1 << 5;
+/// `FS_QUOTA_PDQ_ACCT`: the blocks of projects are counted.
+const PROJECTS_COUNTED: u16 = 1 << 4;
+/// `FS_XFLAG_PROJINHERIT`: what is made in the directory is of its project.
+const INHERIT: u32 = 0x200;
+/// Blocks of limits.
+const BLOCK: u64 = 1024;
+
+/// `struct fsxattr` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct FsXattr {
+    xflags: u32,
+    extsize: u32,
+    nextents: u32,
+    projid: u32,
+    cowextsize: u32,
+    pad: [u8; 8],
+}
+
+/// `_IOR('X', 31, struct fsxattr)`. The request's type differs between the C libraries.
+const FS_IOC_FSGETXATTR: u32 = 2 << 30 | (size_of::<FsXattr>() as u32) << 16 | (b'X' as u32) << 8 | 31;
+/// `_IOW('X', 32, struct fsxattr)`.
+const FS_IOC_FSSETXATTR: u32 = 1 << 30 | (size_of::<FsXattr>() as u32) << 16 | (b'X' as u32) << 8 | 32;
+
+/// The project of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Project {
+    pub id: u32,
+    /// Whether files that are made in the directory get it.
+    pub inherited: bool,
+}
+
+/// What the kernel knows of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ProjectUsage {
+    /// Allocated bytes, with those that are reserved.
+    pub bytes: u64,
+    /// The hard limit in bytes.
+    pub limit: Option<u64>,
+}
+
+/// What the file system does about projects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProjectQuotas {
+    Enforced,
+    /// Their blocks are counted, and limits are not enforced.
+    Counted,
+    Off,
+}
+
+/// The project of an open file or directory.
+pub(super) fn project(file: BorrowedFd<'_>) -> io::Result<Project> {
+    let found = attributes(file)?;
+    Ok(Project { id: found.projid, inherited: found.xflags & INHERIT != 0 })
+}
+
+/// Puts an open file or directory into a project. Writes nothing if it is there.
+pub(super) fn set_project(file: BorrowedFd<'_>, project: Project) -> io::Result<()> {
+    let found = attributes(file)?;
+    let xflags = if project.inherited { found.xflags | INHERIT } else { found.xflags & !INHERIT };
+    if (found.projid, found.xflags) == (project.id, xflags) {
+        return Ok(());
+    }
+    let wanted = FsXattr { projid: project.id, xflags, ..found };
+    // SAFETY: the kernel reads one `FsXattr` from the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const wanted) }.into())
+}
+
+fn attributes(file: BorrowedFd<'_>) -> io::Result<FsXattr> {
+    let mut found = FsXattr::default();
+    // SAFETY: the kernel writes one `FsXattr` to the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut found) }.into())?;
+    Ok(found)
+}
+
+/// Whether the file system of this file has quotas of projects.
+pub(super) fn project_quotas(file: BorrowedFd<'_>) -> io::Result<ProjectQuotas> {
+    /// Larger than `struct fs_quota_stat`, which begins with a version of one byte and 16 bits of flags.
+    #[repr(C, align(8))]
+    struct State {
+        version: i8,
+        flags: u16,
+        rest: [u8; 252],
+    }
+    let mut state = State { version: 0, flags: 0, rest: [0; 252] };
+    match quotactl(file, Q_XGETQSTAT, 0, (&raw mut state).cast()) {
+        Ok(()) if state.flags & PROJECTS_ENFORCED != 0 => Ok(ProjectQuotas::Enforced),
+        Ok(()) if state.flags & PROJECTS_COUNTED != 0 => Ok(ProjectQuotas::Counted),
+        Ok(()) => Ok(ProjectQuotas::Off),
+        // No quotas at all, of a file system without them or of a kernel without them.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EOPNOTSUPP | libc::ENODEV)) =>
+        {
+            Ok(ProjectQuotas::Off)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What a project uses on the file system of this file, and its limit.
+pub(super) fn project_usage(file: BorrowedFd<'_>, id: u32) -> io::Result<ProjectUsage> {
+    let mut block = MaybeUninit::<libc::dqblk>::zeroed();
+    match quotactl(file, libc::Q_GETQUOTA, id, block.as_mut_ptr().cast()) {
+        Ok(()) => {}
+        // XFS has no entry for a project without files and limits.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(ProjectUsage::default()),
+        Err(error) => return Err(error),
+    }
+    // SAFETY: a plain structure of integers, for which zeros are valid, and which the kernel has filled.
+    let block = unsafe { block.assume_init() };
+    let limit = Some(block.dqb_bhardlimit.saturating_mul(BLOCK)).filter(|limit| *limit > 0);
+    Ok(ProjectUsage { bytes: block.dqb_curspace, limit })
+}
+
+/// Sets the hard limit of a project in bytes; `None` is none.
+pub(super) fn set_project_limit(file: BorrowedFd<'_>, id: u32, limit: Option<u64>) -> io::Result<()> {
+    // SAFETY: a plain structure of integers, for which zeros are valid.
+    let mut block: libc::dqblk = unsafe { MaybeUninit::zeroed().assume_init() };
+    block.dqb_bhardlimit = limit.map_or(0, |bytes| bytes.div_ceil(BLOCK).max(1));
+    block.dqb_valid = libc::QIF_BLIMITS;
+    quotactl(file, libc::Q_SETQUOTA, id, (&raw mut block).cast())
+}
+
+/// `data` is what the command reads or writes.
+fn quotactl(file: BorrowedFd<'_>, command: libc::c_int, id: u32, data: *mut libc::c_char) -> io::Result<()> {
+    let command = command << 8 | PROJECT;
+    // SAFETY: the callers pass a structure of the command's type, or a larger one, that is valid for the call.
+    let called = unsafe { libc::syscall(libc::SYS_quotactl_fd, file.as_raw_fd(), command, id, data) };
+    let missing = match check(called) {
+        // The call, or quotas.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => error,
+        other => return other,
+    };
+    let Ok(device) = device(file) else { return Err(missing) };
+    // SAFETY: as above, and the path ends with a NUL.
+    check(unsafe { libc::quotactl(command, device.as_ptr(), id as libc::c_int, data) }.into())
+}
+
+/// The path of the block device of a file's file system.
+fn device(file: BorrowedFd<'_>) -> io::Result<CString> {
+    let device = rustix::fs::fstat(file.as_fd())?.st_dev;
+    let number = format!("{}:{}", major(device), minor(device));
+    let mounts = mount_table(Path::new("/proc"));
+    let source = mounts.into_iter().find(|mount| mount.majmin == number).and_then(|mount| mount.mount_source);
+    let source = source.ok_or_else(|| io::Error::other("its block device is not in the mount table"))?;
+    CString::new(std::ffi::OsString::from(source).into_vec()).map_err(io::Error::other)
+}
+
+fn check(returned: libc::c_long) -> io::Result<()> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
