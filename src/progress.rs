@@ -82,6 +82,11 @@ impl Progress {
         &self.cancellation.flag
     }
 
+    /// The token that [`cancel`](Self::cancel) cancels.
+    pub fn token(&self) -> &CancellationToken {
+        &self.cancellation.token
+    }
+
     /// Waits until [`cancel`](Self::cancel) is called.
     pub async fn when_cancelled(&self) {
         self.cancellation.token.cancelled().await;

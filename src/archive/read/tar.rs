@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use tar::{Archive, Entry, EntryType};
 
@@ -84,8 +85,10 @@ fn visit(entry: &mut Entry<'_, impl Read>, name: &[u8], visitor: &mut dyn Visito
     let mut meta =
         Meta { mode: header.mode().ok(), modified: seconds.and_then(|seconds| time(seconds, 0)), owner: None };
     let kind = header.entry_type();
-    if let Some(precise) = precise_time(entry) {
-        meta.modified = Some(precise);
+    let extensions = Extensions::of(entry);
+    meta.modified = extensions.modified.or(meta.modified);
+    if extensions.is_sparse {
+        return Err(ArchiveError::refused(name, Refusal::Method));
     }
     let target = entry.link_name_bytes().map(|target| target.into_owned()).unwrap_or_default();
     let content = match kind {
@@ -133,11 +136,33 @@ fn is_file(kind: EntryType) -> bool {
     matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse)
 }
 
-/// The time with fractions of a second, from an extended header.
-fn precise_time(entry: &mut Entry<'_, impl Read>) -> Option<std::time::SystemTime> {
-    let extensions = entry.pax_extensions().ok()??;
-    let value = extensions.filter_map(Result::ok).find(|extension| extension.key_bytes() == b"mtime")?;
-    let text = value.value().ok()?;
+/// What extended headers say about an entry, as far as the library does not apply it.
+#[derive(Default)]
+struct Extensions {
+    /// The time with fractions of a second.
+    modified: Option<SystemTime>,
+    /// The content is a map of its parts, in a format that is not supported.
+    is_sparse: bool,
+}
+
+impl Extensions {
+    fn of(entry: &mut Entry<'_, impl Read>) -> Self {
+        let mut found = Self::default();
+        let Ok(Some(extensions)) = entry.pax_extensions() else {
+            return found;
+        };
+        for extension in extensions.filter_map(Result::ok) {
+            match extension.key_bytes() {
+                b"mtime" => found.modified = extension.value().ok().and_then(precise_time),
+                key => found.is_sparse |= key.starts_with(b"GNU.sparse."),
+            }
+        }
+        found
+    }
+}
+
+/// A time such as `1000000000.25`.
+fn precise_time(text: &str) -> Option<SystemTime> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if whole.starts_with('-') || !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;

@@ -125,6 +125,8 @@ fn decoder<'a>(
     let codec = match method {
         CompressionMethod::STORE => Codec::Plain,
         CompressionMethod::DEFLATE => return Ok(Box::new(flate2::bufread::DeflateDecoder::new(source))),
+        // The file manager of Windows writes it for files of more than 2 GiB.
+        CompressionMethod::DEFLATE64 => return Ok(Box::new(deflate64::Deflate64Decoder::with_buffer(source))),
         CompressionMethod::BZIP2 => Codec::Bzip2,
         CompressionMethod::ZSTD => Codec::Zstd,
         CompressionMethod::XZ => Codec::Xz,

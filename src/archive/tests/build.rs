@@ -11,6 +11,9 @@ use sevenz_rust2::{ArchiveEntry, ArchiveWriter};
 /// The time of all entries.
 pub(super) const TIME: u64 = 1_000_000_000;
 
+/// The same, 2001-09-09 01:46:40.
+const DOS_TIME: u32 = (2001 - 1980) << 25 | 9 << 21 | 9 << 16 | 1 << 11 | 46 << 5 | 20;
+
 #[derive(Debug, Clone)]
 pub(super) enum Item<'a> {
     File(&'a str, &'a [u8]),
@@ -36,13 +39,15 @@ impl<'a> Item<'a> {
 
 /// All formats that [`build`] can make.
 pub(super) const KINDS: &[&str] =
-    &["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "tar.lz4", "tar.sz", "tar.zz", "7z", "rar"];
+    &["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "tar.lz4", "tar.sz", "tar.zz", "7z", "rar", "rar4", "rar5"];
 
 pub(super) fn build(kind: &str, items: &[Item<'_>]) -> Vec<u8> {
     match kind {
         "zip" => zip(items),
         "7z" => seven_zip(items),
         "rar" => rar(items),
+        "rar4" => compressed_rar(rars::ArchiveVersion::Rar29, items),
+        "rar5" => compressed_rar(rars::ArchiveVersion::Rar50, items),
         _ => pack(kind.rsplit('.').next().unwrap(), &tar(items)),
     }
 }
@@ -180,9 +185,7 @@ fn rar(items: &[Item<'_>]) -> Vec<u8> {
         let mut rest = [length, length].concat();
         rest.push(3);
         rest.extend_from_slice(&crc32fast::hash(content).to_le_bytes());
-        // 2001-09-09 01:46:40, which is TIME.
-        let date: u32 = (2001 - 1980) << 25 | 9 << 21 | 9 << 16 | 1 << 11 | 46 << 5 | 20;
-        rest.extend_from_slice(&date.to_le_bytes());
+        rest.extend_from_slice(&DOS_TIME.to_le_bytes());
         rest.extend_from_slice(&[20, 0x30]);
         rest.extend_from_slice(&(name.len() as u16).to_le_bytes());
         rest.extend_from_slice(&mode.to_le_bytes());
@@ -192,4 +195,21 @@ fn rar(items: &[Item<'_>]) -> Vec<u8> {
     }
     block(0x7b, 0x4000, b"", b"");
     archive
+}
+
+fn compressed_rar(version: rars::ArchiveVersion, items: &[Item<'_>]) -> Vec<u8> {
+    // The versions before 5 have local times, as text of MS-DOS.
+    let time = if version == rars::ArchiveVersion::Rar50 { TIME as u32 } else { DOS_TIME };
+    let mut archive = rars::Builder::new(version).allow_duplicate_names(true);
+    for item in items {
+        let (name, mode, content) = item.parts();
+        let name = name.as_bytes().to_vec();
+        let added = match item {
+            Directory(_) => archive.add_directory(name, Some(time), Some(mode)),
+            Symlink(..) => archive.add_unix_symlink(name, content.to_vec(), false, Some(time), None),
+            _ => archive.add_bytes(name, content.to_vec(), Some(time), Some(mode)),
+        };
+        added.unwrap();
+    }
+    archive.to_bytes().unwrap()
 }
