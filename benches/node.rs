@@ -11,6 +11,8 @@ mod images;
 #[path = "../tests/support/panel_sim.rs"]
 mod panel_sim;
 
+#[path = "node/files.rs"]
+mod files;
 #[path = "node/many_servers.rs"]
 mod many_servers;
 #[path = "node/planning.rs"]
@@ -50,6 +52,9 @@ fn main() {
         }
         if wanted("stats") {
             statistics::measure(&mut table).await;
+        }
+        if wanted("files") {
+            files::measure(&mut table).await;
         }
         let parts = ["boot", "idle", "list", "takeover"].map(|part| (part, wanted(part)));
         if parts.iter().any(|(_, wanted)| *wanted) {

@@ -12,6 +12,7 @@ mod body;
 mod client_address;
 mod diagnostics;
 mod error;
+mod files;
 mod guard;
 mod local;
 mod peer;
@@ -20,6 +21,7 @@ mod response;
 mod revoke;
 mod routes;
 mod servers;
+mod signed;
 pub mod startup;
 mod stream;
 mod system;
@@ -28,11 +30,13 @@ mod update;
 mod view;
 mod ws;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::model::Timestamp;
 use crate::reconcile::context::Context;
-use tokens::Revocations;
+use crate::remote_download::Downloads;
+use crate::server_files::ServerFiles;
+use tokens::{Revocations, UsedLinks};
 
 pub use client_address::ClientAddress;
 pub use error::ApiError;
@@ -47,14 +51,30 @@ pub struct Api {
     view: view::ServerViews,
     /// Tokens of browsers that are not accepted any more.
     revocations: Revocations,
+    /// Links that were used.
+    used_links: UsedLinks,
     /// Consoles of browsers.
     sockets: Sockets,
+    /// Servers' files.
+    files: Arc<ServerFiles>,
+    /// The zone of times in answers about files.
+    zone: files::Zone,
+    /// What fetches files from the web, made when the first is asked for.
+    downloads: OnceLock<Downloads>,
 }
 
 impl Api {
     /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`.
-    pub fn new(context: Arc<Context>, started_at: Timestamp, sockets: Sockets) -> Arc<Self> {
-        let revocations = Revocations::new(started_at);
-        Arc::new(Self { context, view: view::ServerViews::default(), revocations, sockets })
+    pub fn new(files: Arc<ServerFiles>, started_at: Timestamp, sockets: Sockets) -> Arc<Self> {
+        Arc::new(Self {
+            context: files.context().clone(),
+            view: view::ServerViews::default(),
+            revocations: Revocations::new(started_at),
+            used_links: UsedLinks::default(),
+            sockets,
+            files,
+            zone: files::Zone::of_the_daemon(),
+            downloads: OnceLock::new(),
+        })
     }
 }

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, activity, containers, listing, manifests, states};
+use crate::controller::{self, activity, containers, file_events, listing, manifests, states};
 use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -37,6 +37,7 @@ use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
 use crate::runtime::docker::{Address, DockerRuntime};
 use crate::runtime::host::{self, Host};
+use crate::server_files::ServerFiles;
 use crate::stats::{self, Stats};
 use crate::store::identity::{self, NODE_FILE, Settled};
 use crate::store::lock::{Holder, LockError, StateLock};
@@ -137,7 +138,7 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let reload =
         Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
     let context = context(&node, &tasks, &queue, conditions, updates, panel)?;
-    startup.finish(Api::new(context.clone(), started_at, sockets));
+    startup.finish(Api::new(ServerFiles::new(context.clone()), started_at, sockets));
     start(&context, &queue);
     follow_configuration(&tasks, reload, followed, pushes);
     tracing::info!(
@@ -164,7 +165,9 @@ fn context(
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     store.take_over_states();
-    Layout::new(node).prepare_node()?;
+    let layout = Layout::new(node);
+    layout.prepare_node()?;
+    let file_events = node.disk_check_interval.and_then(|_| file_events::begin(&layout));
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());
     let host = host.with_identity(identity(&node.directories.root));
     let docker = Arc::new(DockerRuntime::connect(Address::from_environment()?, host));
@@ -181,7 +184,7 @@ fn context(
     let stats = Stats::new(store.clone(), docker.clone(), node.clone(), clock, tasks.clone(), accounts.clone());
     Ok(Arc::new(Context {
         runtime: docker,
-        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates),
+        node: Node::new(node.clone(), panel.is_some(), stats::kernel(), conditions, updates).with_events(file_events),
         sync: panel.map(|panel| Arc::new(PanelSync::new(panel, store.clone(), clock, jitter.clone()))),
         store,
         activity,
@@ -257,6 +260,9 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     if let Some(sync) = &context.sync {
         tasks.spawn("activity", activity::send(context.clone()));
         tasks.spawn("panel's list", listing::follow(context.clone(), sync.clone()));
+    }
+    if let Some(events) = &context.node.file_events {
+        tasks.spawn("file events", file_events::follow(context.clone(), events.clone()));
     }
     let workers = context.node.config.workers;
     tasks.spawn("controller", controller::run(context.clone(), queue.clone(), workers, ready));

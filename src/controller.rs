@@ -6,6 +6,7 @@
 
 pub mod activity;
 pub mod containers;
+pub mod file_events;
 pub mod listing;
 pub mod manifests;
 pub mod queue;

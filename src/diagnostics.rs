@@ -125,6 +125,8 @@ impl Report {
         sections.push(engine(&known.engine));
         sections.push(containers(&known.engine));
         sections.push(log(known, contents));
+        let hidden = known.node.as_ref().map(|node| hidden(node, contents.endpoints)).unwrap_or_default();
+        sections.iter_mut().for_each(|section| section.hide(&hidden));
         Self { sections }
     }
 
@@ -155,6 +157,13 @@ impl Section {
     fn line(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
         self
+    }
+
+    fn hide(&mut self, hidden: &[String]) {
+        let texts = self.values.iter_mut().map(|value| &mut value.value).chain(&mut self.lines);
+        for text in texts {
+            *text = hidden.iter().fold(std::mem::take(text), |text, hidden| text.replace(hidden, HIDDEN));
+        }
     }
 }
 
@@ -260,17 +269,13 @@ fn log(known: &Known<'_>, contents: Contents) -> Section {
     if contents.log_lines.is_none() {
         return section.line("Logs redacted.");
     }
-    let node = known.node.as_ref().ok();
-    let hidden: Vec<String> = node.map(|node| hidden(node, contents.endpoints)).unwrap_or_default();
     match &known.log {
-        Ok(lines) => lines.iter().fold(section, |section, line| {
-            section.line(hidden.iter().fold(line.clone(), |line, hidden| line.replace(hidden, HIDDEN)))
-        }),
+        Ok(lines) => lines.iter().fold(section, Section::line),
         Err(error) => section.line(error),
     }
 }
 
-/// What no line may contain. No token is logged; this holds for one that a person has put into a name, too.
+/// What no value and no line may contain. No token is logged; this holds for one that a person has put into a name, too.
 fn hidden(node: &NodeConfig, endpoints: bool) -> Vec<String> {
     let panel = node.panel.as_ref().filter(|_| !endpoints);
     let host = panel.and_then(|panel| Some(url::Url::parse(&panel.url).ok()?.host_str()?.to_owned()));

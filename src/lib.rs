@@ -26,6 +26,7 @@ pub mod remote_download;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod server_files;
 pub mod stats;
 pub mod store;
 pub mod sync;

@@ -53,6 +53,8 @@ pub struct PowerRequest {
     pub timeout: Option<Span>,
     /// Whether this is the start that follows an installation.
     pub after_install: bool,
+    /// Whether this is the start of a server that Wings ran, or would run.
+    pub taken_over: bool,
 }
 
 /// A pending installation.
@@ -151,7 +153,8 @@ impl<'a> Asked<'a> {
                 let begun = self.record.power.begun.as_ref() == Some(&request.id);
                 let expires_at = request.expires_at.filter(|_| !begun);
                 let (id, timeout) = (request.id.clone(), request.timeout);
-                Some(PowerRequest { id, sequence, verb, expires_at, timeout, after_install: false })
+                let taken_over = request.by == Requester::Takeover;
+                Some(PowerRequest { id, sequence, verb, expires_at, timeout, after_install: false, taken_over })
             }
             Verb::Install { then_start: true, .. } if self.record.install.has_succeeded(sequence) => {
                 let id = start_id(&request.id);
@@ -162,6 +165,7 @@ impl<'a> Asked<'a> {
                     expires_at: None,
                     timeout: None,
                     after_install: true,
+                    taken_over: false,
                 })
             }
             _ => None,

@@ -127,7 +127,14 @@ impl ServerFiles {
     }
 
     /// Records what a user did with files.
-    pub fn record(&self, server: ServerId, event: ActivityEvent, user: Option<Uuid>, ip: Option<IpAddr>, metadata: Value) {
+    pub fn record(
+        &self,
+        server: ServerId,
+        event: ActivityEvent,
+        user: Option<Uuid>,
+        ip: Option<IpAddr>,
+        metadata: Value,
+    ) {
         self.context.activity.record(ActivityEntry { server, event, user, ip, metadata });
     }
 
@@ -137,7 +144,10 @@ impl ServerFiles {
     }
 
     /// What opens the tree of a server, on the blocking pool.
-    async fn open(&self, id: ServerId) -> Result<impl FnOnce() -> Result<Tree, FilesError> + Send + use<>, Unavailable> {
+    async fn open(
+        &self,
+        id: ServerId,
+    ) -> Result<impl FnOnce() -> Result<Tree, FilesError> + Send + use<>, Unavailable> {
         let account = self.context.disk_account(id).await;
         let snapshot = self.context.store.get(id).ok_or(Unavailable::Unknown)?;
         let manifest = snapshot.manifest.clone().ok_or(Unavailable::Unknown)?;

@@ -51,6 +51,8 @@ pub const START_SLOT: Duration = Duration::from_secs(60);
 pub const LIST_FOR_CONTAINERS: Duration = Duration::from_secs(1);
 /// The reset of the panel's flags waits for the first pass over each server: Wings may have left installations, which are taken over.
 pub const RESET_FOR_FIRST_PASSES: Duration = Duration::from_secs(10);
+/// Events of files are collected for this long before they are read.
+pub const FILE_EVENTS_COLLECTED: Duration = Duration::from_secs(1);
 /// Changes of states are collected for this long before `states.json` is written.
 pub const STATES_COLLECTED: Duration = Duration::from_secs(1);
 /// All containers are listed this often, in case that the stream of events has lost one.

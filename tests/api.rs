@@ -8,6 +8,8 @@ mod console;
 mod crash;
 #[path = "api/errors.rs"]
 mod errors;
+#[path = "api/files.rs"]
+mod files;
 #[path = "api/guard.rs"]
 mod guard;
 #[path = "api/install.rs"]

@@ -28,8 +28,9 @@ const RANKS: &[(u32, &[&str])] = &[
     (4, &["archive", "egg_files", "panel", "remote_download", "runtime", "store"]),
     (5, &["activity", "console", "stats", "sync"]),
     (6, &["diagnostics", "reconcile"]),
-    (7, &["api", "cli", "controller"]),
-    (8, &["app", "testing"]),
+    (7, &["server_files"]),
+    (8, &["api", "cli", "controller"]),
+    (9, &["app", "testing"]),
 ];
 
 /// Crates that only these files may name.
@@ -108,6 +109,9 @@ const PURE: &[(&str, &[&str])] = &[
     ("src/reconcile/observed", &["clock::Moment", "model", "reconcile::job", "reconcile::step"]),
     ("src/reconcile/step", &["model", "reconcile::job"]),
 ];
+
+/// Wraps system calls, and is the only file with unsafe code.
+const SYSTEM_CALLS: &str = "src/files/kernel.rs";
 
 /// Plain values, which pure code may name. It gets an instant, and must not ask for the current one.
 const VALUES: &[&str] = &["std::net::IpAddr", "tokio::time::Instant"];
@@ -230,7 +234,8 @@ fn decisions_are_pure() {
 
 #[test]
 fn nothing_is_unsafe() {
-    let unsafe_lines = sources().iter().flat_map(|source| {
+    let safe = sources().iter().filter(|source| source.path != SYSTEM_CALLS);
+    let unsafe_lines = safe.flat_map(|source| {
         source.lines_of("unsafe").into_iter().map(move |line| format!("{}:{line}: `unsafe`", source.path))
     });
     assert_none(unsafe_lines.collect());

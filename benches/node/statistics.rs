@@ -9,7 +9,7 @@ use alula::files::DiskAccounts;
 use alula::model::{PowerState, Record, Role};
 use alula::runtime::docker::{Address, DockerRuntime};
 use alula::runtime::host::Host;
-use alula::runtime::{KernelLimits, Purpose, Runtime, container_name};
+use alula::runtime::{ContainerSpec, KernelLimits, Purpose, Runtime, container_name};
 use alula::stats::Stats;
 use alula::store::{Blocking, Store};
 use alula::tasks::Tasks;
@@ -73,7 +73,9 @@ async fn watched(image: &str, table: &mut Table) {
     for number in 1..=WATCHED {
         let id = server_id(number);
         store.create(file_manifest(number), Record::default(), []).expect("a server");
-        let spec = container_spec(&container_name(id, Role::Server), image);
+        // No node has made a network, and none is measured.
+        let spec =
+            ContainerSpec { network_mode: "none".into(), ..container_spec(&container_name(id, Role::Server), image) };
         let purpose = Purpose { server: id, role: Role::Server, token: "bench".into() };
         let container = runtime.create(&spec, &purpose).await.expect("a container");
         runtime.start(&container).await.expect("it starts");

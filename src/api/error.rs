@@ -27,6 +27,14 @@ pub enum ApiError {
         /// The `error` text.
         message: String,
     },
+    /// The same, with the request's id in the body.
+    #[error("{status}: {message}")]
+    Identified {
+        /// HTTP status.
+        status: StatusCode,
+        /// The `error` text.
+        message: String,
+    },
     /// The body is empty.
     #[error("the body is empty")]
     NoBody,
@@ -53,7 +61,7 @@ impl ApiError {
     /// What happened, without an HTTP status.
     pub fn message(&self) -> String {
         match self {
-            ApiError::Status { message, .. } => message.clone(),
+            ApiError::Status { message, .. } | ApiError::Identified { message, .. } => message.clone(),
             other => other.to_string(),
         }
     }
@@ -81,10 +89,19 @@ struct Unexpected {
     message: &'static str,
 }
 
+/// Marks a response whose body gets the request's id.
+#[derive(Clone)]
+struct Identified(String);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, message) = match &self {
             ApiError::Status { status, message } => return json_error(*status, message),
+            ApiError::Identified { status, message } => {
+                let mut response = json_error(*status, message);
+                response.extensions_mut().insert(Identified(message.clone()));
+                return response;
+            }
             ApiError::NoBody => return json_error(StatusCode::BAD_REQUEST, NO_BODY),
             ApiError::BadBody(_) => (StatusCode::BAD_REQUEST, UNEXPECTED),
             ApiError::Store(StoreError::Unknown(_)) => return ApiError::no_server().into_response(),
@@ -123,6 +140,10 @@ pub(super) fn json_error(status: StatusCode, message: &str) -> Response {
 /// Adds the request's id to the response to an unexpected error, and logs the cause. A `local` caller, who may read the log, gets the
 /// cause as well.
 pub(super) fn with_request_id(response: Response, request_id: &str, local: bool) -> Response {
+    if let Some(Identified(message)) = response.extensions().get::<Identified>() {
+        let text = json!({"error": message, "request_id": request_id}).to_string();
+        return (response.status(), response::json(text)).into_response();
+    }
     let Some(Unexpected { cause, message }) = response.extensions().get::<Unexpected>().cloned() else {
         return response;
     };

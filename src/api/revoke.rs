@@ -2,6 +2,8 @@
 //!
 //! Source: HTTP API, "POST /api/deauthorize-user" and "Websocket denial".
 
+use std::collections::BTreeMap;
+
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -15,9 +17,27 @@ use crate::model::ServerId;
 #[serde(default)]
 struct DeauthorizeBody {
     user: Option<String>,
-    servers: Option<Vec<String>>,
+    servers: Option<Texts>,
     /// The panel puts the others into this one.
     json: Option<Box<DeauthorizeBody>>,
+}
+
+/// A list of texts. Without its gaps: a PHP list from which entries were removed arrives as an object, or has nulls.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    List(Vec<Option<String>>),
+    Gapped(BTreeMap<String, Option<String>>),
+}
+
+impl Texts {
+    fn into_iter(self) -> impl Iterator<Item = String> {
+        let (list, gapped) = match self {
+            Self::List(list) => (list, BTreeMap::new()),
+            Self::Gapped(gapped) => (Vec::new(), gapped),
+        };
+        list.into_iter().chain(gapped.into_values()).flatten()
+    }
 }
 
 /// `POST /api/deauthorize-user`: revokes a user's tokens for the listed servers, and closes all sockets of these servers. Without a
@@ -26,7 +46,8 @@ pub async fn deauthorize_user(Started(api): Started, body: RequestBody) -> Resul
     let wanted: DeauthorizeBody = body::object(&body)?;
     let DeauthorizeBody { user, servers, .. } =
         wanted.json.map_or_else(|| DeauthorizeBody { json: None, ..wanted }, |inner| *inner);
-    let (user, servers) = (user.unwrap_or_default(), servers.unwrap_or_default());
+    let user = user.unwrap_or_default();
+    let servers: Vec<String> = servers.into_iter().flat_map(Texts::into_iter).collect();
     if servers.is_empty() {
         api.sockets.close_all();
         return Ok(StatusCode::NO_CONTENT);
@@ -59,4 +80,23 @@ pub async fn deny_tokens(
         api.revocations.revoke(id, Revoked::Token(jti), now);
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn gaps_in_the_list_of_servers_are_left_out() {
+        let servers = |body| {
+            let body: DeauthorizeBody = serde_json::from_value(body).ok()?;
+            Some(body.servers.into_iter().flat_map(Texts::into_iter).collect::<Vec<_>>())
+        };
+        assert_eq!(servers(json!({"servers": ["a", null, "b"]})).unwrap(), ["a", "b"]);
+        assert_eq!(servers(json!({"servers": {"0": "a", "2": "b"}})).unwrap(), ["a", "b"]);
+        assert!(servers(json!({"servers": null})).unwrap().is_empty());
+        assert_eq!(servers(json!({"servers": [1]})), None);
+    }
 }

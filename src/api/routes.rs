@@ -14,7 +14,7 @@ use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
 use super::servers::transfer;
 use super::startup::Startup;
-use super::{diagnostics, local, revoke, servers, system, update, ws};
+use super::{diagnostics, files, local, revoke, servers, signed, system, update, ws};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -35,6 +35,8 @@ fn table() -> Vec<Route> {
     const DELETE: MethodFilter = MethodFilter::DELETE;
     const NONE: usize = 0;
     const SMALL: usize = 4 << 20;
+    // The handler reads it piece by piece.
+    const STREAMED: usize = 0;
     vec![
         Route::new(GET, "/api/system", Node, NONE, system::system),
         Route::new(POST, "/api/deauthorize-user", Node, SMALL, revoke::deauthorize_user),
@@ -62,6 +64,22 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
         Route::new(GET, "/api/servers/{server}/ws", Anyone, NONE, ws::connect),
         Route::new(POST, "/api/servers/{server}/ws/deny", Node, SMALL, revoke::deny_tokens),
+        Route::new(GET, "/api/servers/{server}/files/contents", Node, NONE, files::contents),
+        Route::new(GET, "/api/servers/{server}/files/list-directory", Node, NONE, files::list_directory),
+        Route::new(GET, "/api/servers/{server}/files/search", Node, NONE, files::search),
+        Route::new(PUT, "/api/servers/{server}/files/rename", Node, SMALL, files::rename),
+        Route::new(POST, "/api/servers/{server}/files/copy", Node, SMALL, files::copy),
+        Route::new(POST, "/api/servers/{server}/files/write", Node, STREAMED, files::write),
+        Route::new(POST, "/api/servers/{server}/files/create-directory", Node, SMALL, files::create_directory),
+        Route::new(POST, "/api/servers/{server}/files/delete", Node, SMALL, files::delete),
+        Route::new(POST, "/api/servers/{server}/files/chmod", Node, SMALL, files::change_mode),
+        Route::new(POST, "/api/servers/{server}/files/compress", Node, SMALL, files::compress),
+        Route::new(POST, "/api/servers/{server}/files/decompress", Node, SMALL, files::decompress),
+        Route::new(GET, "/api/servers/{server}/files/pull", Node, NONE, files::pulls),
+        Route::new(POST, "/api/servers/{server}/files/pull", Node, SMALL, files::begin_pull),
+        Route::new(DELETE, "/api/servers/{server}/files/pull/{download}", Node, NONE, files::cancel_pull),
+        Route::new(GET, "/download/file", Anyone, NONE, signed::download_file),
+        Route::new(POST, "/upload/file", Anyone, STREAMED, signed::upload_file),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),
         Route::new(GET, "/local/diagnostics", Local, NONE, diagnostics::report),
         Route::new(GET, "/local/servers", Local, NONE, local::list),

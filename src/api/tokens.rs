@@ -3,6 +3,7 @@
 //! [`Claims::read`] checks the signature, [`Claims::check`] everything else, and does so again for each use: a token may expire or be
 //! revoked meanwhile. Both are pure. Source: HTTP API, "Signed URLs"; websocket, "Authentication".
 
+mod links;
 mod revocations;
 
 use std::collections::HashSet;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::config::Secret;
 use crate::model::{ServerId, Timestamp};
 
+pub use links::{Link, LinkCheck, LinkRefusal, UsedLinks};
 pub use revocations::{Revocations, Revoked};
 
 /// The permission to open a console.
@@ -27,12 +29,18 @@ const ADMIN: &str = "admin";
 pub enum Scope {
     /// A console.
     Websocket,
+    /// A download of a file.
+    FileDownload,
+    /// Uploads of files.
+    FileUpload,
 }
 
 impl Scope {
     fn as_str(self) -> &'static str {
         match self {
             Scope::Websocket => "websocket",
+            Scope::FileDownload => "file-download",
+            Scope::FileUpload => "file-upload",
         }
     }
 }
@@ -47,6 +55,9 @@ pub struct Claims {
     /// Seconds since 1970.
     #[serde(deserialize_with = "seconds")]
     iat: Option<i64>,
+    /// Seconds since 1970.
+    #[serde(deserialize_with = "seconds")]
+    nbf: Option<i64>,
     #[serde(deserialize_with = "or_default")]
     jti: String,
     #[serde(deserialize_with = "or_default")]
@@ -58,6 +69,12 @@ pub struct Claims {
     /// Names with spaces between them.
     #[serde(deserialize_with = "or_default")]
     scope: String,
+    /// The id of a link, which can be used once.
+    #[serde(deserialize_with = "or_default")]
+    unique_id: String,
+    /// The file that a link is for.
+    #[serde(deserialize_with = "or_default")]
+    file_path: String,
 }
 
 /// Why a token is not accepted. The texts are those of Wings.
@@ -120,14 +137,17 @@ impl Claims {
         if !named || revocations.covers(self, server, now) {
             return Err(Refusal::Revoked);
         }
-        let scoped = self.scope.split_ascii_whitespace().any(|name| name == scope.as_str());
-        if !scoped || !self.allows(CONNECT) {
+        if !self.has_scope(scope) || !self.allows(CONNECT) {
             return Err(Refusal::NoConnect);
         }
         if self.server_uuid.parse() != Ok(server) {
             return Err(Refusal::OtherServer);
         }
         Ok(())
+    }
+
+    fn has_scope(&self, scope: Scope) -> bool {
+        self.scope.split_ascii_whitespace().any(|name| name == scope.as_str())
     }
 
     /// Whole seconds until the token expires; negative if it has expired.

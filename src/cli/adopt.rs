@@ -142,7 +142,8 @@ fn node_attention(loaded: &Loaded, survey: &Survey) -> Vec<String> {
     }
     if loaded.file.system.quotas.enabled {
         attention.push(
-            "system.quotas: disk limits are kept by counting files; the quotas that Wings set in the file system stay as they are".into(),
+            "system.quotas: each server keeps the project that Wings gave it, and gets all of its files into it; /etc/projects and \
+             /etc/projid are read, and no longer written".into(),
         );
     }
     if let Some(user) = &node.rootless {
@@ -187,10 +188,12 @@ fn server(loaded: &Loaded, survey: &Survey, id: ServerId) -> Server {
     let runs = container.is_some_and(|container| container.listed.running);
     let left = survey.states.states.get(&id).copied();
     let installer = installer.map(|found| if found.listed.running { Installer::Running } else { Installer::Ended });
-    let listed = survey.panel.as_ref().and_then(|panel| panel.as_ref().ok()).map(|panel| panel.contains_key(&id));
+    let on_panel = survey.on_panel(id);
+    let listed = survey.panel.as_ref().and_then(|panel| panel.as_ref().ok()).map(|_| on_panel.is_some());
+    let suspended = on_panel.is_some_and(|on_panel| on_panel.suspended);
     let files = loaded.node.directories.server_data(&id);
     let managed = listed != Some(false);
-    let starts = managed && left.is_some_and(is_up);
+    let starts = managed && !suspended && left.is_some_and(is_up);
     let mut attention = Vec::new();
     if !managed {
         attention.push("the panel does not list it: it is left as it is".to_owned());
@@ -198,7 +201,10 @@ fn server(loaded: &Loaded, survey: &Survey, id: ServerId) -> Server {
     if let Some(other) = container.and_then(|container| container.listed.owner.other()) {
         attention.push(format!("its container belongs to {other} and is left alone"));
     }
-    if left == Some(PowerState::Stopping) && runs {
+    if suspended && runs {
+        attention.push("the panel has suspended it: it is stopped".into());
+    }
+    if left == Some(PowerState::Stopping) && runs && !suspended {
         attention.push("Wings was stopping it: stop it again if it runs on".into());
     }
     if starts && !runs && installer.is_none() {
@@ -219,11 +225,11 @@ fn server(loaded: &Loaded, survey: &Survey, id: ServerId) -> Server {
     }
     Server {
         uuid: id,
-        name: survey.name(id),
+        name: on_panel.map(|on_panel| on_panel.name.clone()).filter(|name| !name.is_empty()),
         listed,
         state: survey.engine.is_ok().then_some(if runs { PowerState::Running } else { PowerState::Offline }),
         left,
-        wanted: if runs || starts { PowerState::Running } else { PowerState::Offline },
+        wanted: if (runs && !suspended) || starts { PowerState::Running } else { PowerState::Offline },
         container: container.map(|container| container.listed.id.clone()),
         image: container.and_then(|container| container.image.clone()),
         installer,

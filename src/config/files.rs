@@ -28,7 +28,12 @@ impl FilesConfig {
         let upload_limit_mib = lenient.within("api.upload_limit", file.api.upload_limit, 0..=1 << 40, "MiB", 100);
         let depth = file.search.max_recursion_depth;
         let search_depth: u32 = lenient.within("Search.max_recursion_depth", depth, 0..=1000, "directories", 8);
-        Self { upload_limit_mib, search_depth: search_depth as usize, search_skips: file.search.blacklisted_dirs.clone(), remote_download: remote_download(file, lenient) }
+        Self {
+            upload_limit_mib,
+            search_depth: search_depth as usize,
+            search_skips: file.search.blacklisted_dirs.clone(),
+            remote_download: remote_download(file, lenient),
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
 use super::{
-    ApiConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess, Variables,
+    ApiConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SocketAccess,
+    Variables,
 };
 
 /// Starts at the same time after a boot, where the file leaves it open: at least as many.

@@ -428,9 +428,9 @@ fn debug_takes_precedence_over_quiet() {
 
 #[test]
 fn unsupported_keys_are_named_in_one_notice() {
-    let loaded = load_text("system: {sftp: {bind_port: 2023}, quotas: {enabled: true}}").unwrap();
+    let loaded = load_text("system: {transfers: {download_limit: 5, storage_pool: {enabled: true}}}").unwrap();
     let [notice] = loaded.notices.as_slice() else { panic!("{:?}", loaded.notices) };
-    assert!(notice.ends_with("system.quotas.enabled, system.sftp.bind_port"), "{notice}");
+    assert!(notice.ends_with("system.transfers.download_limit, system.transfers.storage_pool.enabled"), "{notice}");
 }
 
 #[test]

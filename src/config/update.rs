@@ -1,6 +1,7 @@
 //! Writes a configuration that the panel pushes to the file of the node, see [`pushed`](super::pushed).
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,10 +101,12 @@ pub fn write_push(
     if !body.is_object() {
         return Err("the panel sent something else than an object".into());
     }
+    let mut body = body.clone();
+    let foreign_host = remove_foreign_host(&mut body, &file);
     let Merged { text: new, token_files, refused, left_alone } =
-        pushed::merge(&text, &file, body, live, host_environment.variables)
+        pushed::merge(&text, &file, &body, live, host_environment.variables)
             .map_err(|error| format!("{}: {error}; write the change there yourself", path.display()))?;
-    let refused = refused.iter().map(Problem::to_string).collect();
+    let refused = refused.iter().map(Problem::to_string).chain(foreign_host).collect();
     if new == text && token_files.is_empty() {
         return Ok(Pushed { changed: false, refused, left_alone });
     }
@@ -123,6 +126,19 @@ pub fn write_push(
         atomic::write_through(path, new.as_bytes(), TOKEN_MODE, unchanged).map_err(|error| error.to_string())?;
     }
     Ok(Pushed { changed: true, refused, left_alone })
+}
+
+/// Removes an address that the API could not listen on at the next start. Returns why it is not taken.
+fn remove_foreign_host(body: &mut Value, file: &ConfigFile) -> Option<String> {
+    let keys = body.get_mut("api")?.as_object_mut()?;
+    let host = keys.get("host")?.as_str()?.to_owned();
+    if host == file.api.host {
+        return None;
+    }
+    // A name is resolved at the start, and a text that is no address is reported with the rest of the file.
+    let error = TcpListener::bind((host.parse::<IpAddr>().ok()?, 0)).err()?;
+    keys.remove("host");
+    Some(format!("api.host: cannot listen on {host}: {error}"))
 }
 
 /// A file that is read-only, or in a checkout of git, is the operator's alone. `etc` may be one of etckeeper, which records what
@@ -195,6 +211,17 @@ mod tests {
         assert_eq!(files.text(), TEXT.replace("old", "new"));
         assert_eq!(fs::metadata(files.path()).unwrap().mode() & 0o777, 0o640);
         assert!(!files.push(&json!({"token": "old"})).unwrap().changed, "the old one is still in effect");
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_not_taken() {
+        let files = Files::new(TEXT);
+        let pushed = files.push(&json!({"token": "new", "api": {"host": "192.0.2.1", "port": 8081}})).unwrap();
+        assert!(pushed.refused[0].starts_with("api.host: cannot listen on 192.0.2.1: "), "{:?}", pushed.refused);
+        let text = files.text();
+        assert!(text.contains("8081") && text.contains("new") && !text.contains("192.0.2.1"), "{text}");
+        assert!(files.push(&json!({"api": {"host": "127.0.0.1"}})).unwrap().refused.is_empty());
+        assert!(files.text().contains("127.0.0.1"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn known(node: Result<&NodeConfig, String>) -> Known<'_> {
         conditions: Some(vec![NodeCondition {
             r#type: NodeConditionType::ConfigurationApplied,
             status: ConditionStatus::False,
-            message: "restart the daemon".into(),
+            message: "panel.example is new: restart the daemon".into(),
             last_transition_time: now,
         }]),
         servers: vec![Arc::new(broken), Arc::new(Status::new(server_id(2)))],
@@ -60,7 +60,7 @@ fn a_report_has_what_is_known_and_hides_what_is_secret() {
         "Panel Location: {redacted}\n",
         "Internal Webserver: {redacted}\n",
         "Root Directory: /node\n",
-        "ConfigurationApplied=False: restart the daemon\n",
+        "ConfigurationApplied=False: {redacted} is new: restart the daemon\n",
         "debug: is a text: expected true or false\n",
         "Failed: 1\n",
         "Created: 1\n",

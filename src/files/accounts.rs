@@ -31,8 +31,20 @@ struct Entry {
     account: Arc<DiskAccount>,
     /// When the latest measurement since the start of the daemon has ended.
     measured: Option<Instant>,
+    /// Free bytes of the file system when it began.
+    free: Option<u64>,
     /// A measurement is due, and none has begun since.
     due: bool,
+}
+
+impl Entry {
+    fn may_reach_limit(&self, free: u64) -> bool {
+        let Some(limit) = self.account.limit() else { return false };
+        let (Some(before), Some(_)) = (self.free, self.measured) else { return true };
+        // A part is enough, because files of others may be removed meanwhile.
+        let left = limit.saturating_sub(self.account.used());
+        before.saturating_sub(free) >= left / 4 * 3
+    }
 }
 
 impl DiskAccounts {
@@ -104,9 +116,11 @@ impl DiskAccounts {
         entry.account.clone()
     }
 
-    /// A measurement has ended.
-    pub fn measured(&self, id: ServerId) {
-        self.lock().entry(id).or_default().measured = Some(Instant::now());
+    /// A measurement has ended, when whose beginning the file system had so many free bytes.
+    pub fn measured(&self, id: ServerId, free: Option<u64>) {
+        let mut accounts = self.lock();
+        let entry = accounts.entry(id).or_default();
+        (entry.measured, entry.free) = (Some(Instant::now()), free);
     }
 
     /// The files were replaced or written by others: the next write waits for a measurement.
@@ -116,11 +130,20 @@ impl DiskAccounts {
         }
     }
 
-    /// The servers with a limit, and what is left of it.
-    pub fn limited(&self) -> Vec<(ServerId, u64)> {
-        let accounts: Vec<_> = self.lock().iter().map(|(id, entry)| (*id, entry.account.clone())).collect();
-        let left = |account: &DiskAccount| account.limit().map(|limit| limit.saturating_sub(account.used()));
-        accounts.iter().filter_map(|(id, account)| Some((*id, left(account)?))).collect()
+    /// The servers with a limit that the kernel does not enforce.
+    pub fn limited(&self) -> Vec<ServerId> {
+        let accounts = self.lock();
+        let limited = |entry: &Entry| entry.account.limit().is_some() && !entry.account.has_meter();
+        accounts.iter().filter(|(_, entry)| limited(entry)).map(|(id, _)| *id).collect()
+    }
+
+    /// A server has written, and its file system has so many free bytes. It is measured if what was taken since its last measurement
+    /// may have been enough to reach its limit; all who write there are suspects.
+    pub fn written(&self, id: ServerId, free: u64) {
+        let suspect = self.lock().get(&id).is_some_and(|entry| entry.may_reach_limit(free));
+        if suspect {
+            self.measure(id);
+        }
     }
 
     /// The server is gone.
@@ -139,6 +162,32 @@ mod tests {
 
     use super::*;
     use crate::testing::server_id;
+
+    #[test]
+    fn a_server_that_writes_is_measured_before_it_reaches_its_limit_and_not_at_each_write() {
+        const MIB: u64 = 1 << 20;
+        let accounts = DiskAccounts::new(Arc::new(|_| {}));
+        let id = server_id(1);
+        accounts.set_limit(id, 100, || 0);
+        accounts.written(id, 1000 * MIB);
+        assert!(accounts.is_due(id), "never measured");
+        let measured = |used: u64| {
+            let account = accounts.measuring(id);
+            account.measured(account.begin_measurement(), used * MIB);
+            accounts.measured(id, Some(1000 * MIB));
+        };
+        for (used, free, due) in
+            [(20, 1000, false), (20, 941, false), (20, 940, true), (80, 990, false), (80, 985, true)]
+        {
+            measured(used);
+            accounts.written(id, free * MIB);
+            assert_eq!(accounts.is_due(id), due, "{used} of 100 MiB, {free} MiB free");
+        }
+        measured(20);
+        accounts.set_limit(id, 0, || 0);
+        accounts.written(id, 0);
+        assert!(!accounts.is_due(id), "unlimited");
+    }
 
     #[test]
     fn an_account_is_shared_and_a_due_measurement_wakes_once() {
@@ -163,10 +212,10 @@ mod tests {
         let begun = account.begin_measurement();
         accounts.measure(id);
         account.measured(begun, 5);
-        accounts.measured(id);
+        accounts.measured(id, Some(100 << 20));
         assert_eq!((woken.load(Ordering::Relaxed), accounts.is_due(id)), (2, true), "due again while it was measured");
         assert_eq!(accounts.used(id), Some(5));
-        assert_eq!(accounts.limited(), [(id, (2 << 20) - 5)]);
+        assert_eq!(accounts.limited(), [id]);
         accounts.set_limit(id, 0, || 0);
         assert!(accounts.limited().is_empty());
         accounts.remove(id);

@@ -1,5 +1,5 @@
-//! System calls that neither `rustix` nor `nix` has: project ids of files, and the quotas of projects. The only module with
-//! unsafe code.
+//! System calls without a safe wrapper: project ids of files, the quotas of projects, and events of file systems. The only module
+//! with unsafe code.
 //!
 //! All of them work on descriptors. Quotas are asked by the descriptor of any file of their file system (`quotactl_fd`, since Linux
 //! 5.14), and by the block device on older kernels.
@@ -9,7 +9,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
@@ -27,6 +27,8 @@ const PROJECTS_ENFORCED: u16 = 1 << 5;
 const PROJECTS_COUNTED: u16 = 1 << 4;
 /// `FS_XFLAG_PROJINHERIT`: what is made in the directory is of its project.
 const INHERIT: u32 = 0x200;
+/// `FAN_REPORT_DIR_FID` of `linux/fanotify.h`, since Linux 5.9.
+const FAN_REPORT_DIR_FID: libc::c_uint = 0x400;
 /// Blocks of limits.
 const BLOCK: u64 = 1024;
 
@@ -159,6 +161,46 @@ fn quotactl(file: BorrowedFd<'_>, command: libc::c_int, id: u32, data: *mut libc
     let Ok(device) = device(file) else { return Err(missing) };
     // SAFETY: as above, and the path ends with a NUL.
     check(unsafe { libc::quotactl(command, device.as_ptr(), id as libc::c_int, data) }.into())
+}
+
+/// A queue of events, without any. Each names the directory of a file by its handle.
+pub(super) fn event_queue() -> io::Result<OwnedFd> {
+    let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK | FAN_REPORT_DIR_FID;
+    // SAFETY: the call has no pointers.
+    let queue = unsafe { libc::fanotify_init(flags, 0) };
+    check(queue.into())?;
+    // SAFETY: the kernel has returned a new descriptor, which belongs to the caller.
+    Ok(unsafe { OwnedFd::from_raw_fd(queue) })
+}
+
+/// Events of files that are written, anywhere on the file system of this file, come into the queue from now on.
+pub(super) fn watch_writes(queue: BorrowedFd<'_>, file: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM;
+    // SAFETY: without a path, the file of the descriptor is meant.
+    let marked =
+        unsafe { libc::fanotify_mark(queue.as_raw_fd(), flags, libc::FAN_MODIFY, file.as_raw_fd(), std::ptr::null()) };
+    check(marked.into())
+}
+
+/// Opens the directory of a handle, as events have it, on the file system of `file`. Nothing can be read from it.
+pub(super) fn open_handle(file: BorrowedFd<'_>, handle: &[u8]) -> io::Result<OwnedFd> {
+    // `struct file_handle`: its length, its type and bytes, aligned as its integers.
+    let mut aligned = vec![0_u32; handle.len().div_ceil(4)];
+    let length = handle.first_chunk().map_or(0, |length| u32::from_ne_bytes(*length) as usize);
+    if handle.len() < 8 || length > handle.len() - 8 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    for (word, bytes) in aligned.iter_mut().zip(handle.chunks(4)) {
+        let mut padded = [0; 4];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        *word = u32::from_ne_bytes(padded);
+    }
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the kernel reads the header and the length that was checked above.
+    let opened = unsafe { libc::syscall(libc::SYS_open_by_handle_at, file.as_raw_fd(), aligned.as_mut_ptr(), flags) };
+    check(opened)?;
+    // SAFETY: the kernel has returned a new descriptor, which belongs to the caller.
+    Ok(unsafe { OwnedFd::from_raw_fd(opened as libc::c_int) })
 }
 
 /// The path of the block device of a file's file system.

@@ -13,7 +13,7 @@ use crate::activity::Activity;
 use crate::clock::Clock;
 use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
-use crate::files::{DiskAccount, DiskAccounts, Layout};
+use crate::files::{DiskAccount, DiskAccounts, FileEvents, Layout};
 use crate::ids::Ids;
 use crate::model::ServerId;
 use crate::retry::Jitter;
@@ -88,6 +88,8 @@ pub struct Node {
     pub conditions: NodeConditions,
     /// Takes the configurations that the panel pushes.
     pub updates: ConfigUpdates,
+    /// Events of writes to servers' files, where the kernel gives them.
+    pub file_events: Option<Arc<FileEvents>>,
 }
 
 impl Node {
@@ -99,7 +101,15 @@ impl Node {
         conditions: NodeConditions,
         updates: ConfigUpdates,
     ) -> Self {
-        Self { policy: policy(&config, panel), layout: Layout::new(&config), config, kernel, conditions, updates }
+        let (policy, layout) = (policy(&config, panel), Layout::new(&config));
+        Self { policy, layout, config, kernel, conditions, updates, file_events: None }
+    }
+
+    /// The same, with events of writes to servers' files.
+    pub fn with_events(mut self, file_events: Option<Arc<FileEvents>>) -> Self {
+        self.policy.file_events = file_events.is_some();
+        self.file_events = file_events;
+        self
     }
 }
 

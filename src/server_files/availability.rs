@@ -38,7 +38,7 @@ pub enum Unavailable {
 pub(super) fn check(store: &Store, id: ServerId, now: Timestamp, access: Access) -> Result<(), Unavailable> {
     let snapshot = store.get(id).ok_or(Unavailable::Unknown)?;
     let manifest = snapshot.manifest.as_ref().ok_or(Unavailable::Unknown)?;
-    match held_by(manifest.spec.settings.suspended, snapshot.asked(now)) {
+    match held_by(manifest.spec.suspended, snapshot.asked(now)) {
         None => Ok(()),
         Some(holder) => rejected(holder, access).map_or(Ok(()), Err),
     }
@@ -67,12 +67,7 @@ mod tests {
             (Holder::Suspension, [None, None, Some(Unavailable::Suspended), Some(Unavailable::Suspended)]),
             (
                 Holder::Installation,
-                [
-                    None,
-                    Some(Unavailable::Installing),
-                    Some(Unavailable::Installing),
-                    Some(Unavailable::Installing),
-                ],
+                [None, Some(Unavailable::Installing), Some(Unavailable::Installing), Some(Unavailable::Installing)],
             ),
         ] {
             let found = [PanelRead, PanelWrite, UserRead, UserWrite].map(|access| rejected(holder, access));

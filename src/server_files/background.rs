@@ -11,25 +11,25 @@ use crate::progress::Progress;
 impl ServerFiles {
     /// Runs an operation with a server's files as a task of its own. The future is its result: dropped, the operation goes on. When
     /// the daemon ends, it is cancelled.
-    pub fn run_operation<T: Send + 'static>(
+    pub fn run_operation<T: Send + 'static, W: FnOnce(&Tree, &Progress) -> T + Send + 'static>(
         self: &Arc<Self>,
         id: ServerId,
         access: Access,
         operation: Operation,
-        work: impl FnOnce(&Tree, &Progress) -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, FileError>> + Send + use<T> {
+        work: W,
+    ) -> impl Future<Output = Result<T, FileError>> + Send + use<T, W> {
         let files = self.clone();
-        self.run_operation_with(operation, |progress| async move {
+        self.run_operation_with(operation, move |progress| async move {
             files.run(id, access, move |tree| Ok(work(tree, &progress))).await
         })
     }
 
     /// As [`run_operation`](Self::run_operation), for work that waits for more than files.
-    pub fn run_operation_with<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+    pub fn run_operation_with<T: Send + 'static, F: Future<Output = T> + Send + 'static, W: FnOnce(Progress) -> F>(
         &self,
         operation: Operation,
-        work: impl FnOnce(Progress) -> F,
-    ) -> impl Future<Output = T> + Send + use<T, F> {
+        work: W,
+    ) -> impl Future<Output = T> + Send + use<T, F, W> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let cancel = CancelOnDrop(operation.progress().clone());
         let work = work(operation.progress().clone());

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use futures_util::stream::{self, Stream};
 
 use crate::files::tree::{Created, Incoming, TreeError};
@@ -46,6 +47,11 @@ impl FileContent {
         Ok(Self { file, remaining: range.end.saturating_sub(range.start) })
     }
 
+    /// Whether all was read.
+    pub fn is_at_end(&self) -> bool {
+        self.remaining == 0
+    }
+
     /// The next block; empty at the end. Blocks.
     ///
     /// # Errors
@@ -56,7 +62,9 @@ impl FileContent {
         let mut read = 0;
         while read < length {
             match self.file.read(&mut block[read..]) {
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read")),
+                Ok(0) => {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
+                }
                 Ok(more) => read += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -125,13 +133,27 @@ impl FileWriter {
         Ok(())
     }
 
+    /// The bytes that were added.
+    pub fn length(&self) -> u64 {
+        self.file.as_ref().map_or(0, Incoming::written) + self.bytes as u64
+    }
+
     /// Gives the file its name.
     ///
     /// # Errors
     /// That fails; the file is removed.
     pub async fn commit(mut self) -> Result<Created, TreeError> {
         self.flush().await?;
-        let Some(file) = self.file else { return Err(TreeError::Cancelled(self.path)) };
+        let Some(file) = self.file.take() else { return Err(TreeError::Cancelled(self.path.clone())) };
         self.blocking.run(move || file.commit()).await
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            // A large file takes a while to remove. The work runs on although its future is dropped.
+            let _ = self.blocking.run(move || drop(file)).now_or_never();
+        }
     }
 }

@@ -78,9 +78,10 @@ impl Trees {
         // Another directory may have the path by now.
         let directory = directory_id(&layout.data(id));
         let mut open = lock(&self.inner.open);
-        if let Some(known) = open.get_mut(&id).filter(|known| {
-            Some(known.directory) == directory && Arc::ptr_eq(known.tree.account(), account)
-        }) {
+        if let Some(known) = open
+            .get_mut(&id)
+            .filter(|known| Some(known.directory) == directory && Arc::ptr_eq(known.tree.account(), account))
+        {
             if known.rules != rules {
                 known.tree = known.tree.with_denylist(Arc::new(Denylist::new(rules)));
                 known.rules = rules.to_vec();

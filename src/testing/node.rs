@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigUpdates, NodeConfig};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, containers};
+use crate::controller::{self, containers, file_events};
 use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{Requester, ServerId, Timestamp, Verb};
@@ -30,6 +30,7 @@ use crate::requests::NewRequest;
 use crate::retry::Jitter;
 use crate::runtime::KernelLimits;
 use crate::runtime::host::Host;
+use crate::server_files::ServerFiles;
 use crate::stats::Stats;
 use crate::store::{Blocking, Store, identity};
 use crate::sync::PanelSync;
@@ -58,6 +59,7 @@ pub struct TestNodeBuilder {
     panel: Option<Arc<dyn Panel>>,
     epoch: (Timestamp, tokio::time::Instant),
     seed: u64,
+    file_events: bool,
 }
 
 impl TestNode {
@@ -116,6 +118,9 @@ impl TestNode {
         let (known, ready) = watch::channel(false);
         let containers = containers::follow(self.context.clone(), self.queue.clone(), known);
         self.context.tasks.spawn("containers", containers);
+        if let Some(events) = &self.context.node.file_events {
+            self.context.tasks.spawn("file events", file_events::follow(self.context.clone(), events.clone()));
+        }
         let passes = controller::run(self.context.clone(), self.queue.clone(), workers, ready);
         self.context.tasks.spawn("controller", passes);
     }
@@ -123,7 +128,8 @@ impl TestNode {
     /// The API as this endpoint serves it.
     pub fn router(&self, endpoint: Endpoint) -> axum::Router {
         let startup = Startup::default();
-        startup.finish(Api::new(self.context.clone(), self.context.clock.now(), Sockets::default()));
+        let files = ServerFiles::new(self.context.clone());
+        startup.finish(Api::new(files, self.context.clock.now(), Sockets::default()));
         api::router(&startup, endpoint, &self.context.node.config)
     }
 }
@@ -153,6 +159,7 @@ impl TestNodeBuilder {
             panel: None,
             epoch: (engine.now(), tokio::time::Instant::now()),
             seed: 1,
+            file_events: false,
             engine,
         }
     }
@@ -166,6 +173,11 @@ impl TestNodeBuilder {
     /// Runs what blocks in another way than inline.
     pub fn blocking(self, blocking: Blocking) -> Self {
         Self { blocking, ..self }
+    }
+
+    /// Follows writes to servers' files, where the kernel allows that.
+    pub fn file_events(self) -> Self {
+        Self { file_events: true, ..self }
     }
 
     /// The faults of the connection to the engine.
@@ -204,7 +216,9 @@ impl TestNodeBuilder {
         let (tasks, queue, blocking) = (Tasks::new(), Queue::default(), self.blocking);
         crate::config::host::make_directories(&node).expect("the node's directories");
         crate::config::host::write_passwd_files(&node).expect("the node's passwd files");
-        Layout::new(&node).prepare_node().expect("the node's layout");
+        let layout = Layout::new(&node);
+        layout.prepare_node().expect("the node's layout");
+        let file_events = self.file_events.then(|| file_events::begin(&layout)).flatten();
         let clock = Clock::Simulated { base: self.epoch.0, start: self.epoch.1 };
         let store =
             Store::open(&node.directories.root, blocking, clock, Some(self.disk.clone())).expect("the state folder");
@@ -232,7 +246,8 @@ impl TestNodeBuilder {
                 "test".into(),
                 NodeConditions::new(clock),
                 ConfigUpdates::new().0,
-            ),
+            )
+            .with_events(file_events),
             sync: self.panel.map(sync),
             store,
             activity,

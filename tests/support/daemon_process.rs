@@ -84,6 +84,17 @@ pub fn console_token(node_token: &str, server: &str) -> String {
     jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token")
 }
 
+/// A token of the panel for a link to a server's files, signed with the node's token.
+pub fn link_token(node_token: &str, server: &str, scope: &str, file: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let claims = json!({
+        "iss": "panel", "iat": now, "nbf": now - 300, "exp": now + 600, "jti": "a", "unique_id": uuid::Uuid::new_v4().to_string(),
+        "server_uuid": server, "user_uuid": "f1ee10d5-2058-4647-9489-4cc29abdaac0", "scope": scope, "file_path": file,
+    });
+    let key = EncodingKey::from_secret(node_token.as_bytes()).expect("a key");
+    jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token")
+}
+
 /// Runs a test on a node that is not started yet, and cleans up.
 pub async fn with_node(options: NodeOptions, test: impl AsyncFnOnce(&mut Node)) {
     let mut node = Node::new(options).await;
@@ -310,6 +321,18 @@ impl Node {
     pub async fn post(&self, path: &str, body: Value) -> u16 {
         let answer = self.request(reqwest::Method::POST, path).json(&body).send().await.expect("an answer");
         answer.status().as_u16()
+    }
+
+    /// Writes a file of a server; the status of the answer.
+    pub async fn write_file(&self, id: &str, file: &str, content: Vec<u8>) -> u16 {
+        let path = format!("/api/servers/{id}/files/write?file={file}");
+        let answer = self.request(reqwest::Method::POST, &path).body(content).send().await.expect("an answer");
+        answer.status().as_u16()
+    }
+
+    /// The node's token.
+    pub fn token(&self) -> &str {
+        self.panel.token()
     }
 
     /// The body of the answer, if that is a success.

@@ -4,20 +4,21 @@
 //! Source: HTTP API, "Files"; file system, "Archives made through the file API" and "Decompress".
 
 use std::ffi::{OsStr, OsString};
+use std::time::SystemTime;
 
 use axum::response::Response;
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::{entry_view, file_error, local_time, tree_error};
+use super::answer::answer;
+use super::entry::EntryView;
 use crate::api::request::{RequestBody, ServerPath};
 use crate::api::startup::Started;
 use crate::api::{ApiError, body, response};
 use crate::archive::{self, ArchiveError, Compression, Format, Spawn};
-use crate::files::tree::{Entry, Follow, Tree, TreeError};
+use crate::files::tree::{Entry, Follow, TreeError};
 use crate::files::user_path::UserPath;
-use crate::progress::Progress;
-use crate::server_files::{Access, OperationKind};
+use crate::server_files::{Access, FileError, OperationKind, TooMany};
 
 /// The level of gzip and zip: that of `gzip` and `pigz`.
 const LEVEL: u32 = 6;
@@ -41,39 +42,44 @@ impl Default for CompressRequest {
 }
 
 /// `POST /api/servers/{server}/files/compress`: the entry of the new archive.
-pub async fn compress(Started(api): Started, ServerPath(id): ServerPath, body: RequestBody) -> Result<Response, ApiError> {
+pub async fn compress(
+    Started(api): Started,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
     api.server(id)?;
     let asked: CompressRequest = body::object(&body)?;
     if asked.files.is_empty() {
         let message = "No files were passed through to be compressed.";
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
-    let tree = api.files.tree(id, Access::PanelWrite).await.map_err(file_error)?;
+    let tree = api.files.tree(id, Access::PanelWrite).await.map_err(answer)?;
     if !tree.account().has_space() {
         let message = "This server does not have enough available disk space to generate a compressed archive.";
         return Err(ApiError::new(StatusCode::CONFLICT, message));
     }
     let format = Format::from_extension(&asked.extension);
     let what = Compression {
-        directory: UserPath::clamped(OsStr::new(&asked.root)).map_err(|error| tree_error(error.into()))?,
+        directory: UserPath::clamped(OsStr::new(&asked.root)).map_err(|error| answer(FileError::Tree(error.into())))?,
         names: asked.files.into_iter().map(OsString::from).collect(),
         format,
         level: LEVEL,
     };
-    let now = local_time(&api);
+    let now = api.zone.format(SystemTime::now());
     let name = match last_name(&asked.name) {
         Some(name) => name.to_owned(),
         None => format!("archive-{}", now.replace(':', "")),
     };
     let names = archive::archive_names(OsStr::new(&name), format, &now);
-    let operation = api.files.begin(id, OperationKind::Compress, MAX_RUNNING)?;
+    let operation = api.files.operations().begin(id, OperationKind::Compress, MAX_RUNNING).map_err(too_many)?;
     let packed = api.files.run_operation(id, Access::PanelWrite, operation, move |tree, progress| {
         let path = archive::compress(tree, &what, names, Some(spawn_helper()), progress)?;
         let entry = tree.stat(&path, Follow::No).map_err(ArchiveError::Tree)?;
         Ok::<_, ArchiveError>(entry)
     });
-    let entry: Entry = packed.await.map_err(file_error)?.map_err(archive_error)?;
-    Ok(response::json(entry_view(&entry, format.mime()).to_string()))
+    let entry: Entry = packed.await.map_err(answer)?.map_err(archive_error)?;
+    let view = EntryView::new(entry.name.to_string_lossy(), &entry, format.mime(), &api.zone);
+    serialized(&view)
 }
 
 /// The last part of a name: the archive is put next to the files.
@@ -107,13 +113,13 @@ pub async fn decompress(
 ) -> Result<StatusCode, ApiError> {
     api.server(id)?;
     let asked: DecompressRequest = body::object(&body)?;
-    let into = UserPath::clamped(OsStr::new(&asked.root)).map_err(|error| tree_error(error.into()))?;
-    let file = into.join_clamped(OsStr::new(&asked.file)).map_err(|error| tree_error(error.into()))?;
-    let operation = api.files.begin(id, OperationKind::Decompress, MAX_RUNNING)?;
-    let unpacked = api.files.run_operation(id, Access::PanelWrite, operation, move |tree: &Tree, progress: &Progress| {
+    let into = UserPath::clamped(OsStr::new(&asked.root)).map_err(|error| answer(FileError::Tree(error.into())))?;
+    let file = into.join_clamped(OsStr::new(&asked.file)).map_err(|error| answer(FileError::Tree(error.into())))?;
+    let operation = api.files.operations().begin(id, OperationKind::Decompress, MAX_RUNNING).map_err(too_many)?;
+    let unpacked = api.files.run_operation(id, Access::PanelWrite, operation, move |tree, progress| {
         archive::extract(tree, &file, &into, progress)
     });
-    let done = unpacked.await.map_err(file_error)?.map_err(archive_error)?;
+    let done = unpacked.await.map_err(answer)?.map_err(archive_error)?;
     tracing::debug!(server.id = %id, entries = done.entries, bytes = done.bytes, "archive unpacked");
     Ok(StatusCode::NO_CONTENT)
 }
@@ -122,16 +128,16 @@ fn archive_error(error: ArchiveError) -> ApiError {
     let bad = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
     match error {
         ArchiveError::UnknownFormat => bad("The archive provided is in a format Wings does not understand.".into()),
-        ArchiveError::NoSpace => {
-            bad("There is not enough disk space available to perform that action.".into())
-        }
-        ArchiveError::Entry { source: TreeError::Busy(_), .. } => bad("One or more files this archive is attempting to \
+        ArchiveError::NoSpace => answer(FileError::Tree(TreeError::NoSpace(UserPath::root()))),
+        ArchiveError::Entry { source: TreeError::Busy(_), .. } => {
+            bad("One or more files this archive is attempting to \
              overwrite are currently in use by another process. Please try again."
-            .into()),
+                .into())
+        }
         ArchiveError::Entry { source: TreeError::Io { .. }, .. } | ArchiveError::Io(_) => {
             ApiError::Failed(error.to_string())
         }
-        ArchiveError::Tree(error) => tree_error(error),
+        ArchiveError::Tree(error) => answer(FileError::Tree(error)),
         ArchiveError::Cancelled => ApiError::new(StatusCode::CONFLICT, "The operation was cancelled."),
         ArchiveError::NothingToCompress => {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "No valid files were passed through to be compressed.")
@@ -140,6 +146,17 @@ fn archive_error(error: ArchiveError) -> ApiError {
             bad(sentence(&error.to_string()))
         }
     }
+}
+
+fn too_many(TooMany(most): TooMany) -> ApiError {
+    let message =
+        format!("This server has {most} such operations in progress already. Please wait for one to complete.");
+    ApiError::new(StatusCode::CONFLICT, message)
+}
+
+pub(super) fn serialized(view: &impl Serialize) -> Result<Response, ApiError> {
+    let text = serde_json::to_vec(view);
+    text.map(response::json).map_err(|error| ApiError::Failed(format!("cannot write the answer as JSON: {error}")))
 }
 
 /// With a capital letter and a full stop.

@@ -3,6 +3,7 @@
 //! Source: HTTP API, "Files", pull.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::sync::Arc;
 
 use axum::extract::Path;
@@ -12,16 +13,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{entry_of, file_error, tree_error};
+use super::answer::answer;
+use super::archives::serialized;
+use super::entry::EntryView;
 use crate::api::request::{RequestBody, ServerPath};
 use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body, response};
 use crate::config::RemoteDownload;
-use crate::files::tree::TreeError;
+use crate::files::tree::{Follow, TreeError};
 use crate::files::user_path::UserPath;
 use crate::model::ServerId;
-use crate::remote_download::{DownloadError, RemoteFile, download};
-use crate::server_files::{Access, OperationKind, TooMany};
+use crate::remote_download::{DownloadError, Downloads, RemoteFile, download};
+use crate::server_files::{Access, FileError, OperationKind, TooMany};
 
 /// Downloads of one server at a time.
 const MAX_RUNNING: usize = 3;
@@ -38,7 +41,7 @@ struct PullRequest {
 }
 
 /// `GET /api/servers/{server}/files/pull`: the running downloads.
-pub async fn list(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
+pub async fn pulls(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
     api.server(id)?;
     settings(&api)?;
     let running = api.files.operations().list(id, OperationKind::Pull);
@@ -49,22 +52,26 @@ pub async fn list(Started(api): Started, ServerPath(id): ServerPath) -> Result<R
 }
 
 /// `POST /api/servers/{server}/files/pull`: begins a download; with `foreground` it waits for its end.
-pub async fn begin(Started(api): Started, ServerPath(id): ServerPath, body: RequestBody) -> Result<Response, ApiError> {
+pub async fn begin_pull(
+    Started(api): Started,
+    ServerPath(id): ServerPath,
+    body: RequestBody,
+) -> Result<Response, ApiError> {
     api.server(id)?;
     let max_redirects = settings(&api)?.max_redirects;
     let asked: PullRequest = body::object(&body)?;
     let file = remote_file(&asked, max_redirects)?;
-    let tree = api.files.tree(id, Access::PanelWrite).await.map_err(file_error)?;
+    let tree = api.files.tree(id, Access::PanelWrite).await.map_err(answer)?;
     if !tree.account().has_space() {
-        return Err(tree_error(TreeError::NoSpace(file.directory.clone())));
+        return Err(answer(FileError::Tree(TreeError::NoSpace(file.directory.clone()))));
     }
     let named = file.name.as_ref().and_then(|name| file.directory.join_clamped(OsStr::new(name)).ok());
     if let Some(denied) = named.filter(|path| tree.denylist().denies(path)) {
-        return Err(tree_error(TreeError::Denied(denied)));
+        return Err(answer(FileError::Tree(TreeError::Denied(denied))));
     }
     let operation = api.files.operations().begin(id, OperationKind::Pull, MAX_RUNNING).map_err(too_many)?;
     let identifier = operation.id();
-    let downloads = api.downloads().map_err(download_error)?;
+    let downloads = downloads(&api).map_err(download_error)?;
     let (blocking, own) = (api.context.store.blocking(), tree.clone());
     let pulled = api.files.run_operation_with(operation, |progress| async move {
         let path = download(&downloads, &file, &own, blocking, &progress).await;
@@ -75,14 +82,23 @@ pub async fn begin(Started(api): Started, ServerPath(id): ServerPath, body: Requ
     });
     if !asked.foreground {
         drop(pulled);
-        return Ok((StatusCode::ACCEPTED, response::json(json!({"identifier": identifier}).to_string())).into_response());
+        return Ok(
+            (StatusCode::ACCEPTED, response::json(json!({"identifier": identifier}).to_string())).into_response()
+        );
     }
     let path = pulled.await.map_err(download_error)?;
-    Ok(response::json(entry_of(&api, id, path).await?.to_string()))
+    let files = api.files.clone();
+    let found = api.files.run(id, Access::PanelRead, move |tree| {
+        let entry = tree.stat(&path, Follow::No)?;
+        let mime = files.mime_types().of(&entry, |head| tree.open(&path).ok()?.0.read(head).ok());
+        Ok((entry, mime))
+    });
+    let (entry, mime) = found.await.map_err(answer)?;
+    serialized(&EntryView::new(entry.name.to_string_lossy(), &entry, mime, &api.zone))
 }
 
 /// `DELETE /api/servers/{server}/files/pull/{download}`: cancels a download of this server.
-pub async fn cancel(
+pub async fn cancel_pull(
     Started(api): Started,
     Path((id, download)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
@@ -102,6 +118,15 @@ fn settings(api: &Arc<Api>) -> Result<RemoteDownload, ApiError> {
     settings.ok_or_else(|| ApiError::new(StatusCode::BAD_REQUEST, message))
 }
 
+/// What fetches files. Made once: it reads the system's certificates.
+fn downloads(api: &Api) -> Result<Downloads, DownloadError> {
+    if let Some(downloads) = api.downloads.get() {
+        return Ok(downloads.clone());
+    }
+    let made = Downloads::new()?;
+    Ok(api.downloads.get_or_init(|| made).clone())
+}
+
 fn remote_file(asked: &PullRequest, max_redirects: u32) -> Result<RemoteFile, ApiError> {
     let bad = |message: String| ApiError::new(StatusCode::BAD_REQUEST, message);
     if asked.url.is_empty() {
@@ -113,7 +138,7 @@ fn remote_file(asked: &PullRequest, max_redirects: u32) -> Result<RemoteFile, Ap
     }
     let parsed = Url::parse(&asked.url);
     let url = parsed.map_err(|error| bad(format!("An error occurred while parsing that URL: {error}")))?;
-    let directory = UserPath::clamped(OsStr::new(directory)).map_err(|error| tree_error(error.into()))?;
+    let directory = UserPath::clamped(OsStr::new(directory)).map_err(|error| answer(FileError::Tree(error.into())))?;
     let name = Some(asked.file_name.clone()).filter(|name| !name.is_empty());
     Ok(RemoteFile { url, directory, name, use_header: asked.use_header, max_redirects })
 }
@@ -128,7 +153,7 @@ fn too_many(TooMany(most): TooMany) -> ApiError {
 
 fn download_error(error: DownloadError) -> ApiError {
     match error {
-        DownloadError::Tree(error) => tree_error(error),
+        DownloadError::Tree(error) => answer(FileError::Tree(error)),
         other => ApiError::new(StatusCode::BAD_REQUEST, format!("The file was not downloaded: {other}.")),
     }
 }

@@ -224,6 +224,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Begins to send events.
     async fn begin(&mut self) {
+        self.slot.authenticated();
         let (context, id) = (&self.actor.api.context, self.actor.server);
         self.stats = Some(context.stats.listen(id));
         let mut tick = interval_at(Instant::now() + TICK, TICK);

@@ -38,8 +38,9 @@ impl<'a> Item<'a> {
 }
 
 /// All formats that [`build`] can make.
-pub(super) const KINDS: &[&str] =
-    &["zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "tar.lz4", "tar.sz", "tar.zz", "7z", "rar", "rar4", "rar5"];
+pub(super) const KINDS: &[&str] = &[
+    "zip", "tar", "tar.gz", "tar.bz2", "tar.xz", "tar.zst", "tar.lz4", "tar.sz", "tar.zz", "7z", "rar", "rar4", "rar5",
+];
 
 pub(super) fn build(kind: &str, items: &[Item<'_>]) -> Vec<u8> {
     match kind {

@@ -13,7 +13,7 @@ use crate::cli::plan;
 use crate::config::{Loaded, NodeConfig, Problem};
 use crate::model::ServerId;
 use crate::panel::client::HttpPanel;
-use crate::panel::{Panel, PanelServer};
+use crate::panel::{ListedServer, Panel, PanelServer};
 use crate::runtime::{EngineInfo, Listed, Runtime, RuntimeError};
 use crate::store::lock::{self, Holder};
 use crate::store::states::{FoundStates, read_states};
@@ -31,8 +31,8 @@ pub struct Survey {
     pub volumes: BTreeSet<ServerId>,
     pub engine: Result<EngineInfo, String>,
     pub containers: Vec<FoundContainer>,
-    /// The names of the panel's servers; `None` without a panel.
-    pub panel: Option<Result<BTreeMap<ServerId, String>, String>>,
+    /// The panel's servers; `None` without a panel.
+    pub panel: Option<Result<BTreeMap<ServerId, OnPanel>, String>>,
     pub wings: Option<WingsProcess>,
     /// The alula that runs on the state folder.
     pub daemon: Option<Holder>,
@@ -40,6 +40,13 @@ pub struct Survey {
     pub context: Option<String>,
     /// What keeps a daemon from starting here.
     pub problems: Vec<Problem>,
+}
+
+/// A server as the panel lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OnPanel {
+    pub name: String,
+    pub suspended: bool,
 }
 
 /// A container of a server.
@@ -86,9 +93,9 @@ impl Survey {
         self.volumes.iter().chain(listed).chain(left).chain(containers).copied().collect()
     }
 
-    /// The server's name on the panel.
-    pub fn name(&self, id: ServerId) -> Option<String> {
-        self.panel.as_ref()?.as_ref().ok()?.get(&id).cloned().filter(|name| !name.is_empty())
+    /// The server on the panel.
+    pub fn on_panel(&self, id: ServerId) -> Option<&OnPanel> {
+        self.panel.as_ref()?.as_ref().ok()?.get(&id)
     }
 }
 
@@ -115,14 +122,14 @@ async fn containers(node: &NodeConfig) -> Result<(EngineInfo, Vec<FoundContainer
         .map_err(|error: RuntimeError| error.to_string())
 }
 
-async fn panel(node: &NodeConfig) -> Option<Result<BTreeMap<ServerId, String>, String>> {
+async fn panel(node: &NodeConfig) -> Option<Result<BTreeMap<ServerId, OnPanel>, String>> {
     let client = HttpPanel::new(node.panel.as_ref()?, false);
     let listed = async {
         let client = client.map_err(|error| error.to_string())?;
         let listed = client.list().await.map_err(|error| error.to_string())?;
-        let name = |server: Result<PanelServer, String>| server.map(|server| server.settings.meta.name);
-        let named = listed.servers.into_iter().map(|listed| (listed.id, name(listed.server).unwrap_or_default()));
-        Ok(named.collect())
+        let on_panel = |server: PanelServer| OnPanel { name: server.settings.meta.name, suspended: server.suspended };
+        let found = |listed: ListedServer| (listed.id, listed.server.map(on_panel).unwrap_or_default());
+        Ok(listed.servers.into_iter().map(found).collect())
     };
     Some(tokio::time::timeout(TIMEOUT, listed).await.unwrap_or_else(|_| Err("the panel does not answer".into())))
 }

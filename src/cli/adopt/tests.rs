@@ -11,7 +11,7 @@ use crate::runtime::{EngineInfo, Listed};
 use crate::store::states::FoundStates;
 use crate::store::wings::WingsProcess;
 use crate::testing::server_id;
-use survey::FoundContainer;
+use survey::{FoundContainer, OnPanel};
 
 /// A node as Wings leaves it, with this in its `system` section.
 fn loaded(root: &TempDir, system: &str) -> Loaded {
@@ -45,6 +45,10 @@ fn container(number: u32, role: Role, running: bool, owner: Owner) -> FoundConta
     FoundContainer { listed, image: Some("ghcr.io/example/java:21".into()) }
 }
 
+fn on_panel(name: &str) -> OnPanel {
+    OnPanel { name: name.into(), suspended: false }
+}
+
 fn full() -> Survey {
     use PowerState::{Offline, Running, Stopping};
     let states = [(1, Running), (2, Running), (3, Offline), (4, Stopping), (6, Running)];
@@ -62,7 +66,7 @@ fn full() -> Survey {
             container(6, Role::Server, true, Owner::Unlabelled),
             container(7, Role::Server, true, Owner::Other(OtherNode { id: "b".into(), root: "/elsewhere".into() })),
         ],
-        panel: Some(Ok(names.map(|(number, name)| (server_id(number), name.to_owned())).into())),
+        panel: Some(Ok(names.map(|(number, name)| (server_id(number), on_panel(name))).into())),
         ..nothing()
     }
 }
@@ -87,6 +91,20 @@ fn every_server_of_which_something_was_found_is_shown_with_what_becomes_of_it() 
     let text = text.join("\n");
     insta::assert_snapshot!(text);
     assert!(report.problems.is_empty());
+}
+
+#[test]
+fn a_server_that_the_panel_has_suspended_is_stopped_or_stays_so() {
+    let root = tempfile::tempdir().unwrap();
+    let mut survey = full();
+    if let Some(Ok(panel)) = &mut survey.panel {
+        panel.values_mut().for_each(|server| server.suspended = true);
+    }
+    let report = report(&loaded(&root, ""), survey);
+    let wanted: Vec<_> = report.servers.iter().filter(|server| server.listed == Some(true)).collect();
+    assert!(!wanted.is_empty() && wanted.iter().all(|server| server.wanted == PowerState::Offline), "{wanted:?}");
+    let stopped = wanted.iter().find(|server| server.state == Some(PowerState::Running)).unwrap();
+    assert!(stopped.attention.iter().any(|line| line.contains("suspended")), "{stopped:?}");
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn inner_with_a_mount() {
     let path = PathBuf::from(std::env::var_os("ALULA_TEST_TREE").unwrap());
     let precious = path.join("mounted/file");
     assert!(precious.exists());
-    let mut usage = super::super::usage::Usage::default();
+    let mut usage = super::super::usage::Sum::default();
     super::super::scan::scan(&path, &AtomicBool::new(false), &mut usage).unwrap();
     assert_eq!(usage.bytes, 0);
     let top = fs::File::open(&path).unwrap();

@@ -9,14 +9,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::child::open_child;
 use super::super::user_path::UserPath;
 use super::entry::Entry;
 use super::error::TreeError;
+use super::listing::head;
 use super::location::Follow;
+use super::name_list::{Names, Order};
 use super::{Tree, is_kind, itself, pin_at, read_link};
 
 /// A verb for errors.
@@ -73,6 +75,11 @@ impl WalkEntry<'_> {
     /// It is none by now, or cannot be read.
     pub fn read_link(&self) -> Result<OsString, TreeError> {
         read_link(self.parent, &self.entry.name).map_err(TreeError::system("read the link", &self.path))
+    }
+
+    /// Reads the first bytes into `buffer`; how many. `None` if it is not a regular file that can be read.
+    pub fn head(&self, buffer: &mut [u8]) -> Option<usize> {
+        head(self.parent, &self.entry, buffer)
     }
 
     /// The open directory that contains it.
@@ -214,7 +221,8 @@ impl<V: Visitor> Walk<'_, V> {
         if self.frames.len() >= MAX_DEPTH {
             return Err(TreeError::TooDeep(self.path.clone()));
         }
-        let read = rustix::fs::fstat(&directory).and_then(|stat| Ok((stat, Names::read(directory.as_fd())?)));
+        let read =
+            rustix::fs::fstat(&directory).and_then(|stat| Ok((stat, Names::read(directory.as_fd(), Order::Bytes)?)));
         let (stat, names) = read.map_err(TreeError::system(ACTION, &self.path))?;
         let identity = identity(&stat);
         self.frames.push(Frame { directory: Some(directory), identity, names, name });
@@ -254,37 +262,4 @@ fn reopen_parent(child: &Frame, parent: &Frame) -> rustix::io::Result<OwnedFd> {
         true => Ok(directory),
         false => Err(Errno::BUSY),
     }
-}
-
-/// The names in a directory that are still to be visited. They take little more memory than their bytes.
-struct Names {
-    /// Each ends with a NUL.
-    bytes: Vec<u8>,
-    /// Where each begins; the next one last.
-    starts: Vec<usize>,
-}
-
-impl Names {
-    fn read(directory: BorrowedFd<'_>) -> rustix::io::Result<Self> {
-        let mut names = Self { bytes: Vec::new(), starts: Vec::new() };
-        for entry in Dir::read_from(directory)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                names.starts.push(names.bytes.len());
-                names.bytes.extend_from_slice(name.to_bytes_with_nul());
-            }
-        }
-        let bytes = &names.bytes;
-        names.starts.sort_unstable_by(|a, b| name_at(bytes, *b).cmp(name_at(bytes, *a)));
-        Ok(names)
-    }
-
-    fn pop(&mut self) -> Option<std::ffi::CString> {
-        self.starts.pop().map(|start| name_at(&self.bytes, start).to_owned())
-    }
-}
-
-fn name_at(bytes: &[u8], start: usize) -> &CStr {
-    CStr::from_bytes_until_nul(&bytes[start..]).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use async_trait::async_trait;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::events::EventKind;
@@ -53,8 +54,12 @@ async fn prepare_visibly(context: &Context, id: ServerId, spec: &ContainerSpec) 
                 }
                 return result;
             }
-            // Lines that were missed are of no use.
-            Ok(pull) = pulls.recv() => publish(context, id, spec, &pull),
+            pull = pulls.recv() => match pull {
+                Ok(pull) => publish(context, id, spec, &pull),
+                // Lines that were missed are of no use.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return prepared.await,
+            },
         }
     }
 }

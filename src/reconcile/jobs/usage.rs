@@ -55,9 +55,10 @@ fn measure(layout: &Layout, accounts: &DiskAccounts, id: ServerId, visit: bool, 
     let counted = layout.quota_usage(id);
     if let Some(bytes) = counted.filter(|_| !visit) {
         account.measured(account.begin_measurement(), bytes);
-        accounts.measured(id);
+        accounts.measured(id, None);
         return Measurement { began, visited: false, result: Ok(()) };
     }
+    let free = layout.free_bytes(id);
     let begun = account.begin_measurement();
     let result = layout.usage(id, cancelled);
     let exact = match (&result, counted) {
@@ -75,7 +76,7 @@ fn measure(layout: &Layout, accounts: &DiskAccounts, id: ServerId, visit: bool, 
         (Err(error), _) => account.measured_at_least(begun, error.bytes).exact,
     };
     if result.is_ok() || result.as_ref().is_err_and(|error| !error.is_cancelled()) {
-        accounts.measured(id);
+        accounts.measured(id, free);
     }
     if !exact && result.is_ok() {
         // Writers were at work. Once they are done, a measurement settles what they and the server have written.

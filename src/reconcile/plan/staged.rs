@@ -34,12 +34,14 @@ impl Planner<'_> {
         true
     }
 
-    /// Whether the server ran for this request, and has ended while the daemon did not watch it.
+    /// Whether the server ran for this request, or for Wings, and has ended while the daemon did not watch it.
     fn is_resumed(&self, request: &PowerRequest) -> bool {
-        let Some(server) = &self.observed.server else { return false };
+        let Some(server) = &self.observed.server else {
+            return request.taken_over && self.record.power.serving.is_none();
+        };
         let ended = matches!(server.state, ContainerState::Exited { .. });
         let watched = self.observed.seen_running.as_ref() == Some(&server.id);
-        ended && !watched && self.record.serving(server) == Some(&request.id)
+        ended && !watched && (request.taken_over || self.record.serving(server) == Some(&request.id))
     }
 
     /// A server that was started with a slot keeps it until its start-up has finished, for a while at most.

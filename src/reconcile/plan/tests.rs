@@ -2,6 +2,7 @@
 
 mod crash;
 mod deletion;
+mod disk;
 mod display;
 mod fixture;
 mod install;

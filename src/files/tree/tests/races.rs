@@ -103,7 +103,7 @@ fn a_name_that_becomes_a_pipe_or_a_link_blocks_nothing() {
                     file.read_to_string(&mut text).unwrap();
                     assert_eq!(text, "own");
                 }
-                let listing = files.tree.list(&UserPath::root()).unwrap();
+                let listing = files.tree.list_sorted(&UserPath::root()).unwrap();
                 let entries: Vec<Entry> = files.tree.list(&UserPath::root()).unwrap().flatten().collect();
                 for entry in &entries {
                     let mut head = [0; 3];

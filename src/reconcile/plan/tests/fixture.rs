@@ -594,6 +594,7 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
         false => Subject::Start(id.into()),
     };
     let subject = match kind {
+        JobKind::Quota => Subject::DiskLimit,
         JobKind::Usage if text == "watch" => Subject::DiskLimit,
         JobKind::Sync | JobKind::Script | JobKind::Usage | JobKind::ConfigFiles | JobKind::Permissions => attempt(text),
         JobKind::Image => {

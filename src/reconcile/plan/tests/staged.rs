@@ -2,12 +2,20 @@
 
 use super::display::{reason, seconds, table};
 use super::fixture::{Fixture, container, due};
+use crate::model::Requester::Takeover;
 use crate::model::{ConditionType, ContainerState, ContainerStatus, PowerState, Reason};
 use crate::reconcile::job::JobKind;
 
 /// A server that ran for `p1` when the host went down.
 fn resumed() -> Fixture {
     Fixture::panel_server().installed().wants_up("p1").container_exited("c1", "p1", 143).daemon_restarted()
+}
+
+/// A server that Wings ran when the host went down, before the first start of this daemon.
+fn left_by_wings() -> Fixture {
+    let by_wings =
+        |fixture: &mut Fixture| fixture.requests.accepted.iter_mut().for_each(|request| request.by = Takeover);
+    Fixture::panel_server().installed().wants_up("p1").with(by_wings).container_exited("c1", "", 143).daemon_restarted()
 }
 
 fn holds(fixture: Fixture) -> Fixture {
@@ -34,6 +42,9 @@ fn a_server_that_ran_before_the_boot_is_started_with_a_slot() {
     table(&[
         ("none yet", resumed(), take),
         ("it waits", queued(resumed()), take),
+        ("it ran for Wings", left_by_wings(), take),
+        ("it ran for Wings, and its container is gone", left_by_wings().with(|s| s.observed.server = None), take),
+        ("it has been started since", left_by_wings().wants_up("p2"), &["StartJob Sync p2"]),
         ("it has one", holds(resumed()), start),
         ("it has one, and its old container is gone", holds(resumed().with(|s| s.observed.server = None)), start),
         ("it is suspended", queued(resumed().suspended()), &["ClosePower p1 Suspended", "ReleaseStartSlot"]),
