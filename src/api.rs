@@ -30,10 +30,11 @@ mod update;
 mod view;
 mod ws;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::model::Timestamp;
 use crate::reconcile::context::Context;
+use crate::remote_download::Downloads;
 use crate::server_files::ServerFiles;
 use crate::sessions::Sessions;
 use tokens::{Revocations, UsedLinks};
@@ -61,6 +62,8 @@ pub struct Api {
     files: Arc<ServerFiles>,
     /// The zone of times in answers about files.
     zone: files::Zone,
+    /// What fetches files from the web, made when the first is asked for.
+    downloads: OnceLock<Downloads>,
 }
 
 impl Api {
@@ -81,6 +84,7 @@ impl Api {
             sessions,
             files,
             zone: files::Zone::of_the_daemon(),
+            downloads: OnceLock::new(),
         })
     }
 }

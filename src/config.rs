@@ -38,7 +38,7 @@ pub use directories::Directories;
 pub use environment::{Variables, process_variables};
 pub use error::{ConfigError, Problem, located};
 pub use file::{ConfigFile, DockerFile, PullPolicy, RegistryFile};
-pub use files::FilesConfig;
+pub use files::{FilesConfig, RemoteDownload};
 use host::HostError;
 pub use ignored::changed_keys;
 pub use live::{Live, LiveConfig};

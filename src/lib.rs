@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod api;
 pub mod app;
+pub mod archive;
 pub mod atomic;
 pub mod cli;
 pub mod clock;
@@ -19,7 +20,9 @@ pub mod files;
 pub mod ids;
 pub mod model;
 pub mod panel;
+pub mod progress;
 pub mod reconcile;
+pub mod remote_download;
 pub mod requests;
 pub mod retry;
 pub mod runtime;

@@ -5,6 +5,7 @@
 //! long is an operation, with progress, which can be cancelled.
 
 mod availability;
+mod background;
 mod content;
 mod mime;
 mod operations;

@@ -12,6 +12,15 @@ pub struct FilesConfig {
     pub search_depth: usize,
     /// Names of directories that a search skips.
     pub search_skips: Vec<String>,
+    /// `None`: no files are fetched from the web.
+    pub remote_download: Option<RemoteDownload>,
+}
+
+/// Files that are fetched from the web.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteDownload {
+    /// Redirects that are followed.
+    pub max_redirects: u32,
 }
 
 impl FilesConfig {
@@ -23,6 +32,17 @@ impl FilesConfig {
             upload_limit_mib,
             search_depth: search_depth as usize,
             search_skips: file.search.blacklisted_dirs.clone(),
+            remote_download: remote_download(file, lenient),
         }
     }
+}
+
+fn remote_download(file: &ConfigFile, lenient: &mut Lenient) -> Option<RemoteDownload> {
+    // As in Wings, less than 1 means 10.
+    let asked = match file.api.remote_download.max_redirects {
+        less if less < 1 => 10,
+        redirects => redirects,
+    };
+    let max_redirects = lenient.within("api.remote_download.max_redirects", asked, 1..=100, "redirects", 10);
+    (!file.api.disable_remote_download).then_some(RemoteDownload { max_redirects })
 }

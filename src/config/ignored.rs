@@ -12,8 +12,6 @@ const MAX: usize = 30;
 
 /// Keys of Wings that are accepted without effect in this version.
 const UNSUPPORTED: &[&str] = &[
-    "api.disable_remote_download",
-    "api.remote_download.max_redirects",
     "system.backups.write_limit",
     "system.backups.compression_level",
     "system.backups.restore_host_allowlist",

@@ -1,13 +1,14 @@
 //! Work with files that takes long: what runs, how far it is, and its cancellation.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::model::ServerId;
+use crate::progress::Progress;
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,7 @@ pub struct Operations {
 struct State {
     server: ServerId,
     kind: OperationKind,
-    done: AtomicU64,
-    /// Zero if it is not known.
-    total: AtomicU64,
-    cancelled: AtomicBool,
-    token: CancellationToken,
+    progress: Progress,
 }
 
 /// An operation that runs. Dropped, it has ended.
@@ -113,24 +110,16 @@ impl Operations {
 
 impl State {
     fn new(server: ServerId, kind: OperationKind) -> Self {
-        Self {
-            server,
-            kind,
-            done: AtomicU64::new(0),
-            total: AtomicU64::new(0),
-            cancelled: AtomicBool::new(false),
-            token: CancellationToken::new(),
-        }
+        Self { server, kind, progress: Progress::new() }
     }
 
     fn info(&self, id: Uuid) -> OperationInfo {
-        let total = Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0);
-        OperationInfo { id, kind: self.kind, done: self.done.load(Ordering::Relaxed), total }
+        let total = Some(self.progress.total()).filter(|total| *total > 0);
+        OperationInfo { id, kind: self.kind, done: self.progress.done(), total }
     }
 
     fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        self.token.cancel();
+        self.progress.cancel();
     }
 }
 
@@ -140,24 +129,29 @@ impl Operation {
         self.id
     }
 
+    /// How far it is, and its cancellation.
+    pub fn progress(&self) -> &Progress {
+        &self.state.progress
+    }
+
     /// Set when it is cancelled, for blocking work.
     pub fn cancelled(&self) -> &AtomicBool {
-        &self.state.cancelled
+        self.state.progress.cancelled()
     }
 
     /// Cancelled with it, for asynchronous work.
     pub fn token(&self) -> &CancellationToken {
-        &self.state.token
+        self.state.progress.token()
     }
 
     /// Sets how much there is to do, in bytes.
     pub fn set_total(&self, total: u64) {
-        self.state.total.store(total, Ordering::Relaxed);
+        self.state.progress.set_total(total);
     }
 
     /// Notes that more is done, in bytes.
     pub fn advance(&self, bytes: u64) {
-        self.state.done.fetch_add(bytes, Ordering::Relaxed);
+        self.state.progress.add(bytes);
     }
 
     /// Cancels it when the guard is dropped.
@@ -178,6 +172,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
