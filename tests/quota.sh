@@ -13,6 +13,7 @@ have mkfs.ext4 || apt_install e2fsprogs
 heading "project quotas on $(basename "$kernel")"
 add_program "$(command -v mkfs.xfs)" /bin/mkfs.xfs
 add_program "$(command -v mkfs.ext4)" /bin/mkfs.ext4
+add_program "$(command -v chattr)" /bin/chattr
 [ ! -e /etc/mke2fs.conf ] || { mkdir -p "$work/root/etc" && cp /etc/mke2fs.conf "$work/root/etc/"; }
 add_module crc32c_generic libcrc32c crc16 mbcache jbd2 ext4 xfs loop quota_tree quota_v2
 boot quotas 1536 '

@@ -166,6 +166,26 @@ fn no_two_servers_have_one_project(disk: &Path) {
     assert_eq!(layout.quota(fourth), Quota::Assigned { project: number, limit: None });
 }
 
+/// A user may give files of their own to another project, where the kernel no longer counts them for the server.
+fn files_of_another_project_are_found_and_put_back(disk: &Path) {
+    let layout = layout(disk);
+    let (id, data) = server(&layout, 6);
+    layout.assign_quota(id, 0, Some(LIMIT), &NEVER).unwrap();
+    let before = layout.quota_usage(id).unwrap();
+    let mut chattr = Command::new("chattr");
+    let given = chattr.args(["-p", "0"]).arg(data.join("server.jar")).uid(USER).gid(USER).status();
+    if !given.is_ok_and(|status| status.success()) {
+        return println!("a user cannot change projects here");
+    }
+    let less = layout.quota_usage(id).unwrap();
+    assert!(before - less >= 3 * MIB, "{before} {less}");
+    assert!(layout.usage(id, &NEVER).unwrap().allocated >= less + 2 * MIB, "a visit of all files finds them");
+    layout.distrust_quota(id);
+    layout.assign_quota(id, 0, Some(LIMIT), &NEVER).unwrap();
+    eventually("they are counted again", || layout.quota_usage(id).unwrap() == before);
+    layout.remove_server(id, false).unwrap();
+}
+
 /// A user who writes through the game and through alula at the same time, against a small limit.
 fn nothing_passes_the_limit(disk: &Path) {
     let layout = layout(disk);
@@ -312,6 +332,7 @@ fn project_quotas_hold() {
         let disk = disks.join(name);
         existing_files_and_new_ones_are_counted(&disk);
         no_two_servers_have_one_project(&disk);
+        files_of_another_project_are_found_and_put_back(&disk);
         nothing_passes_the_limit(&disk);
         tested.push(name);
     }

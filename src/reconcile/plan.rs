@@ -137,6 +137,7 @@ impl<'a> Planner<'a> {
             self.plan.phase = Phase::Parked;
             self.set_parked_condition(manifest, since);
             self.release_slot();
+            self.measure_where_due();
             self.plan.state = match self.observed.outage {
                 Some(_) => self.input.published,
                 None => self.state_as_observed(),
@@ -149,6 +150,8 @@ impl<'a> Planner<'a> {
         if let Some(outage) = &self.observed.outage {
             self.set_unknown(ConditionType::ContainerReady, Reason::RuntimeUnreachable, outage);
             self.plan.state = self.input.published;
+            // Writers wait for it, and need no engine.
+            self.measure_where_due();
             self.finish();
             return;
         }

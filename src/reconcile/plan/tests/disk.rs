@@ -107,6 +107,7 @@ fn a_measurement_that_is_due_comes_soon_and_costs_little() {
         ("the node never measures", due(0, 10).with(|s| s.policy.disk_check_interval = Duration::ZERO), &[]),
         ("a server without a limit", due(0, 10).disk_limit(0), measure),
         ("an offline server", Fixture::panel_server().installed().with(|s| s.observed.measurement_due = true), measure),
+        ("without the engine", due(0, 10).with(|s| s.observed.outage = Some("no".into())), measure),
         (
             "with another one for a start",
             up().disk_limit(100).with(|s| s.observed.measurement_due = true),
