@@ -87,7 +87,8 @@ async fn upload(node: &Node, id: &str, table: &mut Table) {
     let pieces = tokio_util::io::ReaderStream::with_capacity(file, BLOCK);
     let head = "--sep\r\nContent-Disposition: form-data; name=\"files\"; filename=\"big\"\r\n\r\n";
     let tail = "\r\n--sep--\r\n";
-    let text = |text: &'static str| futures_util::stream::once(async move { Ok(bytes::Bytes::from_static(text.as_bytes())) });
+    let text =
+        |text: &'static str| futures_util::stream::once(async move { Ok(bytes::Bytes::from_static(text.as_bytes())) });
     let form = text(head).chain(pieces).chain(text(tail));
     let url = node.url(&format!("/upload/file?token={}", link_token(node.token(), id, "file-upload", "")));
     let memory = process::memory(node.pid());

@@ -51,7 +51,10 @@ async fn files_are_written_listed_read_and_removed() {
     assert_eq!(files.get("contents?file=a+b/c.txt").await, (StatusCode::OK, "text".into()));
     let (status, listed) = files.get("list-directory?directory=/a%20b").await;
     let listed: Value = serde_json::from_str(&listed).unwrap();
-    assert_eq!((status, &listed[0]["name"], &listed[0]["mode"]), (StatusCode::OK, &json!("c.txt"), &json!("-rw-r--r--")));
+    assert_eq!(
+        (status, &listed[0]["name"], &listed[0]["mode"]),
+        (StatusCode::OK, &json!("c.txt"), &json!("-rw-r--r--"))
+    );
     assert_eq!(listed[0]["mime"], "text/plain; charset=utf-8");
     let (status, found) = files.get("search?pattern=c.t").await;
     assert!(status == StatusCode::OK && found.contains("\"a b/c.txt\""), "{found}");
@@ -103,7 +106,8 @@ async fn errors_say_what_is_wrong() {
         assert!(found.0.as_u16() == status && found.1.contains(text), "{call} {body}: {found:?}");
     }
     assert_eq!(files.write("folder", "x").await.0, StatusCode::BAD_REQUEST);
-    let unknown = files.node.ask(Method::GET, "/api/servers/550e8400-e29b-41d4-a716-446655440000/files/list-directory", "");
+    let unknown =
+        files.node.ask(Method::GET, "/api/servers/550e8400-e29b-41d4-a716-446655440000/files/list-directory", "");
     assert_eq!(unknown.await.status, StatusCode::NOT_FOUND);
     assert_eq!(std::fs::read_to_string(files.data().join("file")).unwrap(), "x");
 }
