@@ -29,7 +29,7 @@ const MIB: u64 = 1 << 20;
 const LIMIT: u64 = 16 * MIB;
 /// Blocks of directories and of the file system's own notes.
 const SLACK: u64 = MIB;
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn disks() -> Option<PathBuf> {
     let disks = std::env::var_os(DISKS).map(PathBuf::from);

@@ -32,7 +32,7 @@ use crate::tasks::Blocking;
 
 /// The time between two lines of progress.
 const PROGRESS: Duration = Duration::from_millis(200);
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// One side of a copy.
 #[derive(Debug, PartialEq, Eq)]
