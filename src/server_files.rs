@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::activity::{ActivityEvent, Entry as ActivityEntry};
@@ -31,11 +32,16 @@ pub use mime::MimeTypes;
 pub use operations::{Operation, OperationInfo, OperationKind, Operations, TooMany};
 use trees::Trees;
 
+/// Archives that are read or written at a time. A decoder may need 160 MiB.
+const ARCHIVES: usize = 4;
+
 /// Access to the files of all servers. One for the whole daemon.
 pub struct ServerFiles {
     context: Arc<Context>,
     trees: Trees,
     operations: Operations,
+    /// Permits to read or write archives.
+    archive_slots: Arc<Semaphore>,
     mime_types: MimeTypes,
 }
 
@@ -56,7 +62,13 @@ impl ServerFiles {
     /// Access through these services.
     pub fn new(context: Arc<Context>) -> Arc<Self> {
         let mime_types = MimeTypes::default();
-        Arc::new(Self { context, trees: Trees::default(), operations: Operations::default(), mime_types })
+        Arc::new(Self {
+            context,
+            trees: Trees::default(),
+            operations: Operations::default(),
+            archive_slots: Arc::new(Semaphore::new(ARCHIVES)),
+            mime_types,
+        })
     }
 
     /// Whether a server's files may be accessed now.

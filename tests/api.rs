@@ -1,5 +1,7 @@
 //! The API behind its guard, over a node in memory: headers, errors in the protocol's format, and the effects of requests.
 
+#[path = "api/archives.rs"]
+mod archives;
 #[path = "api/boot.rs"]
 mod boot;
 #[path = "api/console.rs"]

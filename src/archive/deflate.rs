@@ -13,7 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use flate2::{Compress, Compression, FlushCompress, Status};
 
 /// Starts work on another thread.
-pub type Spawn<'a> = &'a dyn Fn(Box<dyn FnOnce() + Send>);
+pub type Spawn<'a> = &'a (dyn Fn(Box<dyn FnOnce() + Send>) + Sync);
 
 /// Bytes of input in a block.
 const BLOCK: usize = 512 << 10;

@@ -19,6 +19,7 @@ use crate::archive::{self, ArchiveError, Compression, Format, Spawn};
 use crate::files::tree::{Entry, Follow, TreeError};
 use crate::files::user_path::UserPath;
 use crate::server_files::{Access, FileError, OperationKind, TooMany};
+use crate::tasks::Blocking;
 
 /// The level of gzip and zip: that of `gzip` and `pigz`.
 const LEVEL: u32 = 6;
@@ -71,9 +72,10 @@ pub async fn compress(
         None => format!("archive-{}", now.replace(':', "")),
     };
     let names = archive::archive_names(OsStr::new(&name), format, &now);
+    let spawn = spawn_helper(api.context.store.blocking());
     let operation = api.files.operations().begin(id, OperationKind::Compress, MAX_RUNNING).map_err(too_many)?;
-    let packed = api.files.run_operation(id, Access::PanelWrite, operation, move |tree, progress| {
-        let path = archive::compress(tree, &what, names, Some(spawn_helper()), progress)?;
+    let packed = api.files.run_archive_operation(id, Access::PanelWrite, operation, move |tree, progress| {
+        let path = archive::compress(tree, &what, names, spawn, progress)?;
         let entry = tree.stat(&path, Follow::No).map_err(ArchiveError::Tree)?;
         Ok::<_, ArchiveError>(entry)
     });
@@ -88,14 +90,14 @@ fn last_name(name: &str) -> Option<&str> {
     (!matches!(name, "" | "." | "..")).then_some(name)
 }
 
-/// Helpers that compress blocks. They end with the archive, and none is needed for it.
-fn spawn_helper() -> Spawn<'static> {
-    &|work| {
-        let helper = crate::tasks::Blocking::Pool.run_detached("archive helper", work);
-        if let Err(error) = helper {
+/// What starts the threads that compress blocks. They end with the archive, and none is needed for it.
+fn spawn_helper(blocking: Blocking) -> Option<Spawn<'static>> {
+    let on_a_thread: Spawn<'static> = &|work| {
+        if let Err(error) = Blocking::Pool.run_detached("archive helper", work) {
             tracing::debug!(%error, "an archive is compressed by fewer threads");
         }
-    }
+    };
+    (blocking == Blocking::Pool).then_some(on_a_thread)
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,7 +118,7 @@ pub async fn decompress(
     let into = UserPath::clamped(OsStr::new(&asked.root)).map_err(|error| answer(FileError::Tree(error.into())))?;
     let file = into.join_clamped(OsStr::new(&asked.file)).map_err(|error| answer(FileError::Tree(error.into())))?;
     let operation = api.files.operations().begin(id, OperationKind::Decompress, MAX_RUNNING).map_err(too_many)?;
-    let unpacked = api.files.run_operation(id, Access::PanelWrite, operation, move |tree, progress| {
+    let unpacked = api.files.run_archive_operation(id, Access::PanelWrite, operation, move |tree, progress| {
         archive::extract(tree, &file, &into, progress)
     });
     let done = unpacked.await.map_err(answer)?.map_err(archive_error)?;

@@ -73,7 +73,7 @@ pub async fn begin_pull(
     let identifier = operation.id();
     let downloads = downloads(&api).map_err(download_error)?;
     let (blocking, own) = (api.context.store.blocking(), tree.clone());
-    let pulled = api.files.run_operation_with(operation, |progress| async move {
+    let pulled = api.files.run_operation(id, Access::PanelWrite, operation, |progress| async move {
         let path = download(&downloads, &file, &own, blocking, &progress).await;
         if let Err(error) = &path {
             tracing::info!(server.id = %id, host = file.url.host_str(), %error, "a download for a server failed");

@@ -35,7 +35,13 @@ pub(super) fn read<V: Visitor + 'static>(
             if progress.is_cancelled() {
                 cancellation.cancel();
             }
-            let content = if entry.is_directory { Content::Directory } else { Content::File(None) };
+            let content = match entry.file_attr & 0o170_000 {
+                _ if entry.is_directory => Content::Directory,
+                0o060_000 | 0o020_000 | 0o010_000 | 0o140_000 if entry.attr_source == AttrSource::Unix => {
+                    Content::Special
+                }
+                _ => Content::File(None),
+            };
             let wanted = run.borrow_mut().begin(entry, content, is_rar5)?;
             Ok(Box::new(Piece { run: run.clone(), wanted }))
         },

@@ -13,9 +13,14 @@ fn refused(result: Result<Extraction, ArchiveError>) -> (String, Refusal) {
     }
 }
 
+/// The formats that can be made with any name.
+fn any_names() -> impl Iterator<Item = &'static &'static str> {
+    KINDS.iter().filter(|kind| !matches!(**kind, "rar4" | "rar5"))
+}
+
 #[test]
 fn names_that_lead_out_stay_at_the_root() {
-    for kind in KINDS {
+    for kind in any_names() {
         let server = Server::new(None);
         let items = [
             File("../../evil", b"1"),
@@ -34,7 +39,7 @@ fn names_that_lead_out_stay_at_the_root() {
 
 #[test]
 fn a_file_that_is_the_root_is_refused() {
-    for kind in KINDS {
+    for kind in any_names() {
         for name in ["..", ".", "/", "a/.."] {
             let server = Server::new(None);
             let result = server.unpack(&format!("x.{kind}"), build(kind, &[File(name, b"x")]));
@@ -122,11 +127,6 @@ fn devices_are_refused() {
         let server = Server::new(None);
         let items = [File("before", b"1"), Device("dev/sda"), File("after", b"2")];
         let result = server.unpack(&format!("x.{kind}"), build(kind, &items));
-        if *kind == "rar" && result.is_ok() {
-            // Without a type for devices, it is an empty file.
-            assert_eq!(server.content()["dev/sda"], file(""));
-            continue;
-        }
         assert_eq!(refused(result), ("dev/sda".into(), Refusal::Device), "{kind}");
         server.assert_confined();
     }
