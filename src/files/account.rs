@@ -13,7 +13,7 @@
 //! measurement can both be right, the account stays as it is: nothing is counted twice, and nothing is lost. What is outside was
 //! written or removed by others. Without writers the range is one value, and the measurement replaces the account.
 //!
-//! Where the kernel counts the files, its count is asked for as often as [`FRESH`] allows, and is such a measurement.
+//! Where the kernel counts the files, its count is asked for at most every 50 ms, and is such a measurement.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -12,6 +12,7 @@ use futures_util::TryStreamExt;
 use http::{HeaderValue, StatusCode, header};
 
 use super::any;
+use crate::api::files::answer;
 use crate::api::request::{ServerPath, parameter};
 use crate::api::response::json as json_response;
 use crate::api::startup::Started;
@@ -21,7 +22,7 @@ use crate::files::tree::{Follow, Tree, TreeError};
 use crate::files::tree_stream::{self, StreamError};
 use crate::files::user_path::UserPath;
 use crate::model::ServerId;
-use crate::requests::availability::{Holder, held_by};
+use crate::server_files::Access;
 
 /// `GET /local/servers/{server}/files?path={path}`: what is at a path, with all that is below.
 pub async fn send(
@@ -30,7 +31,7 @@ pub async fn send(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     let path = path(query.as_deref())?;
-    let (tree, blocking) = (open(&api, id, false).await?, api.context.store.blocking());
+    let (tree, blocking) = (open(&api, id, Access::PanelRead).await?, api.context.store.blocking());
     let (found, at) = (tree.clone(), path.clone());
     blocking.run(move || found.stat(&at, Follow::No)).await.map_err(|error| rejected(&error.into()))?;
     let (writer, reader) = tree_stream::pipe();
@@ -54,7 +55,7 @@ pub async fn receive(
     body: Body,
 ) -> Result<Response, ApiError> {
     let (path, name) = (path(query.as_deref())?, parameter(query.as_deref(), "below").map(decode));
-    let (tree, blocking) = (open(&api, id, true).await?, api.context.store.blocking());
+    let (tree, blocking) = (open(&api, id, Access::PanelWrite).await?, api.context.store.blocking());
     let (writer, reader) = tree_stream::pipe();
     let forward = async move {
         let mut pieces = body.into_data_stream();
@@ -84,21 +85,10 @@ fn destination(tree: &Tree, path: UserPath, name: Option<OsString>) -> Result<Us
 }
 
 /// A server's files, for the operator: without the egg's denylist.
-async fn open(api: &Arc<Api>, id: ServerId, write: bool) -> Result<Tree, ApiError> {
-    let snapshot = any(api, id)?;
-    match held_by(false, snapshot.asked(api.context.clock.now())) {
-        Some(Holder::Deletion) => return Err(ApiError::new(StatusCode::CONFLICT, "it is being deleted")),
-        Some(Holder::Installation) if write => {
-            let message = "it is being installed: copy the files when the installation has ended";
-            return Err(ApiError::new(StatusCode::CONFLICT, message));
-        }
-        _ => {}
-    }
-    let account = api.context.disk_account(id).await;
-    let layout = api.context.node.layout.clone();
-    let root = api.context.store.blocking().run(move || layout.open_data(id)).await;
-    let root = root.map_err(|error| ApiError::new(StatusCode::CONFLICT, error.to_string()))?;
-    Ok(Tree::new(root, Arc::new(Denylist::default()), account))
+async fn open(api: &Arc<Api>, id: ServerId, access: Access) -> Result<Tree, ApiError> {
+    any(api, id)?;
+    let tree = api.files.tree(id, access).await.map_err(answer)?;
+    Ok(tree.with_denylist(Arc::new(Denylist::default())))
 }
 
 fn path(query: Option<&str>) -> Result<UserPath, ApiError> {

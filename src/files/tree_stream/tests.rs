@@ -11,7 +11,7 @@ use super::super::tree::Tree;
 use super::super::user_path::UserPath;
 use super::*;
 
-const NEVER: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn tree(folder: &Path, account: &Arc<DiskAccount>) -> Tree {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
