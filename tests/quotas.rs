@@ -1,9 +1,9 @@
 //! Disk limits on file systems with and without project quotas. `tests/quota.sh` runs it on a kernel that has them, as root, and
 //! names the folder with the mounted file systems; without it there is nothing to test.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -50,6 +50,11 @@ fn server(layout: &Layout, number: u32) -> (ServerId, PathBuf) {
     let id = server_id(number);
     layout.prepare(id).unwrap();
     let data = layout.data(id);
+    // A container mounts the directory, so that its user needs no access to the folders above.
+    for folder in data.ancestors().skip(1).take(4) {
+        let mode = folder.metadata().unwrap().permissions().mode();
+        fs::set_permissions(folder, Permissions::from_mode(mode | 0o011)).unwrap();
+    }
     for folder in ["", "world", "world/region", "world/empty"] {
         fs::create_dir_all(data.join(folder)).unwrap();
         chown(data.join(folder), Some(USER), Some(USER)).unwrap();
@@ -175,7 +180,7 @@ fn files_of_another_project_are_found_and_put_back(disk: &Path) {
     let mut chattr = Command::new("chattr");
     let given = chattr.args(["-p", "0"]).arg(data.join("server.jar")).uid(USER).gid(USER).status();
     if !given.is_ok_and(|status| status.success()) {
-        return println!("a user cannot change projects here");
+        return println!("quotas: a user cannot change projects here");
     }
     let less = layout.quota_usage(id).unwrap();
     assert!(before - less >= 3 * MIB, "{before} {less}");
@@ -200,6 +205,7 @@ fn nothing_passes_the_limit(disk: &Path) {
     let refused = flood_through(&account, &data);
     game.wait().unwrap();
     assert!(refused > 0);
+    assert!(allocated(&data.join("flood1")) > 0 && data.join("upload1").exists(), "both have written");
     rustix::fs::sync();
     let on_disk = allocated(&data);
     assert!(on_disk <= LIMIT, "{on_disk} of {LIMIT} on {}", disk.display());
