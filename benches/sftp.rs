@@ -132,7 +132,10 @@ async fn measure(node: &mut Node, user: &User) -> Figures {
     let idle = resident(pid);
     let mut figures = Figures { ours: Default::default(), theirs: Default::default(), memory: 0.0 };
     let commands = |remote: &Path| {
-        [format!("put {} {}\n", source.display(), remote.display()), format!("get {} {}\n", remote.display(), back.display())]
+        [
+            format!("put {} {}\n", source.display(), remote.display()),
+            format!("get {} {}\n", remote.display(), back.display()),
+        ]
     };
     for _ in 0..REPEATS {
         for direction in 0..2 {
@@ -152,7 +155,8 @@ async fn measure(node: &mut Node, user: &User) -> Figures {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let mut table = table::Table::default();
     runtime.block_on(async {
         let options = NodeOptions { debug: false, ..NodeOptions::new(env!("CARGO_BIN_EXE_alula")) };
@@ -181,7 +185,8 @@ fn report(table: &mut table::Table, ours: &[Vec<Cost>; 2], theirs: &[Vec<Cost>; 
     let median = |costs: &[Cost], of: fn(&Cost) -> f64| table::median(costs.iter().map(of).collect());
     for (direction, (name, target)) in [("up", UP), ("down", DOWN)].into_iter().enumerate() {
         let cpu = |costs: &[Vec<Cost>; 2]| median(&costs[direction], |cost| cost.cpu) / gigabytes;
-        let rate = |costs: &[Vec<Cost>; 2]| SIZE as f64 / f64::from(1 << 20) / median(&costs[direction], |cost| cost.wall);
+        let rate =
+            |costs: &[Vec<Cost>; 2]| SIZE as f64 / f64::from(1 << 20) / median(&costs[direction], |cost| cost.wall);
         let (our_cpu, their_cpu, our_rate, their_rate) = (cpu(ours), cpu(theirs), rate(ours), rate(theirs));
         table.row(
             &format!("{name}: CPU seconds per GB"),

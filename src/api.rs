@@ -69,12 +69,7 @@ pub struct Api {
 impl Api {
     /// An API on these services, of a daemon that was started at this time. It counts its consoles in `sockets`, and ends
     /// `sessions` of users who lose their access.
-    pub fn new(
-        files: Arc<ServerFiles>,
-        started_at: Timestamp,
-        sockets: Sockets,
-        sessions: Sessions,
-    ) -> Arc<Self> {
+    pub fn new(files: Arc<ServerFiles>, started_at: Timestamp, sockets: Sockets, sessions: Sessions) -> Arc<Self> {
         Arc::new(Self {
             context: files.context().clone(),
             view: view::ServerViews::default(),

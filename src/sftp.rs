@@ -51,14 +51,17 @@ pub struct Service {
 
 impl Service {
     /// A service for the users of this panel. `sessions` is where other services end them.
-    pub fn new(
-        context: Arc<Context>,
-        files: Arc<ServerFiles>,
-        panel: Arc<dyn Panel>,
-        sessions: Sessions,
-    ) -> Arc<Self> {
+    pub fn new(context: Arc<Context>, files: Arc<ServerFiles>, panel: Arc<dyn Panel>, sessions: Sessions) -> Arc<Self> {
         let zone = TimeZone::get(&context.node.config.timezone).unwrap_or(TimeZone::UTC);
-        Arc::new(Self { context, files, panel, sessions, attempts: Attempts::default(), backlog: Backlog::default(), zone })
+        Arc::new(Self {
+            context,
+            files,
+            panel,
+            sessions,
+            attempts: Attempts::default(),
+            backlog: Backlog::default(),
+            zone,
+        })
     }
 
     fn config(&self) -> &SftpConfig {

@@ -4,16 +4,16 @@
 //! Without an engine these tests fail; `ALULA_SKIP_DOCKER=1` skips all of them with a message, and `ALULA_SKIP_SFTP_CLIENTS=1` those
 //! that need the clients.
 
+#[path = "sftp/access.rs"]
+mod access;
+#[path = "sftp/clients.rs"]
+mod clients;
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
 #[path = "support/images.rs"]
 mod images;
 #[path = "support/panel_sim.rs"]
 mod panel_sim;
-#[path = "sftp/access.rs"]
-mod access;
-#[path = "sftp/clients.rs"]
-mod clients;
 #[path = "sftp/user.rs"]
 mod user;
 

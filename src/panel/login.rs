@@ -79,6 +79,9 @@ mod tests {
                    "session_id": "AQID", "client_version": "U1NILTIuMC1PcGVuU1NIXzkuMg=="})
         );
         let body = login(Credential::PublicKey("ssh-ed25519 AAAA".into())).body();
-        assert_eq!((body["type"].as_str(), body["password"].as_str()), (Some("public_key"), Some("ssh-ed25519 AAAA\n")));
+        assert_eq!(
+            (body["type"].as_str(), body["password"].as_str()),
+            (Some("public_key"), Some("ssh-ed25519 AAAA\n"))
+        );
     }
 }

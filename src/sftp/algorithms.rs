@@ -39,8 +39,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_192_CTR,
     cipher::AES_256_CTR,
 ];
-const MACS: &[mac::Name] =
-    &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// The methods of a login.
 pub fn methods() -> MethodSet {

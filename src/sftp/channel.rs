@@ -3,8 +3,8 @@
 //! Requests that have arrived are handled together, up to some answers: a switch to another thread costs more than most of
 //! them. While answers are encrypted and sent, the next requests are handled.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use russh::ChannelWriteHalf;
@@ -115,9 +115,10 @@ impl Channel {
     /// Handles requests until there are some answers. Where the files are not available, each request has that answer.
     async fn handle_some(&self, work: &SharedWork) -> (Result<bool, Malformed>, Replies) {
         let shared = work.clone();
-        let handled = self.service.files.run(self.access.server, Availability::UserWrite, move |tree| {
-            Ok(lock(&shared).handle(Ok(tree.clone())))
-        });
+        let handled = self
+            .service
+            .files
+            .run(self.access.server, Availability::UserWrite, move |tree| Ok(lock(&shared).handle(Ok(tree.clone()))));
         match handled.await {
             Ok(handled) => handled,
             Err(error) => {

@@ -185,12 +185,7 @@ impl Handler for Connection {
         Ok(())
     }
 
-    async fn subsystem_request(
-        &mut self,
-        id: ChannelId,
-        name: &str,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn subsystem_request(&mut self, id: ChannelId, name: &str, session: &mut Session) -> Result<(), Self::Error> {
         let (Some(access), SUBSYSTEM) = (&self.access, name) else { return Ok(session.channel_failure(id)?) };
         match self.channels.remove(&id) {
             Some(State::Open(answers)) => {
@@ -260,13 +255,7 @@ impl Handler for Connection {
         Ok(session.channel_failure(id)?)
     }
 
-    async fn env_request(
-        &mut self,
-        id: ChannelId,
-        _: &str,
-        _: &str,
-        session: &mut Session,
-    ) -> Result<(), Self::Error> {
+    async fn env_request(&mut self, id: ChannelId, _: &str, _: &str, session: &mut Session) -> Result<(), Self::Error> {
         Ok(session.channel_failure(id)?)
     }
 

@@ -93,7 +93,15 @@ async fn attempts_to_log_in_are_limited_and_an_outage_of_the_panel_refuses() {
         let user = &user;
         let with_password = &|password: &str| {
             let mut command = Command::new("sshpass");
-            command.args(["-p", password, "sftp", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
+            command.args([
+                "-p",
+                password,
+                "sftp",
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ]);
             command.args(["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1", "-F", "none"]);
             command.args(["-P", &user.port, &user.at_host()]);
             let output = feed(&mut command, "ls\n");

@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::NodeConfig;
+use crate::files::Root;
 use crate::files::account::DiskAccount;
 use crate::files::denylist::Denylist;
 use crate::files::tree::Tree;
-use crate::files::Root;
 use crate::model::Record;
 use crate::server_files::ServerFiles;
 use crate::sessions::Sessions;
@@ -143,10 +143,7 @@ async fn files_are_appended_resumed_and_created_exclusively() {
 
     let both = client.open("a/b/file", OpenFlags { read: true, ..resume }).unwrap();
     assert_eq!(client.status(&Request::Write { handle: both, offset: 1, data: b"HH" }), OK);
-    assert_eq!(
-        client.ask(&Request::Read { handle: both, offset: 0, length: 100 }),
-        Reply::Data(b"sHHrt".to_vec())
-    );
+    assert_eq!(client.ask(&Request::Read { handle: both, offset: 0, length: 100 }), Reply::Data(b"sHHrt".to_vec()));
     assert_eq!(client.status(&Request::Read { handle: both, offset: 5, length: 100 }), EOF);
     assert_eq!(client.status(&Request::Fsync(both)), OK);
     let read = client.open("a/b/file", READ).unwrap();
@@ -348,7 +345,11 @@ fn any_request() -> impl Strategy<Value = Request<'static>> {
     prop_oneof![
         (name(), flags, attributes()).prop_map(|(path, flags, attributes)| Request::Open { path, flags, attributes }),
         handle().prop_map(Request::Close),
-        (handle(), offset(), any::<u32>()).prop_map(|(handle, offset, length)| Request::Read { handle, offset, length }),
+        (handle(), offset(), any::<u32>()).prop_map(|(handle, offset, length)| Request::Read {
+            handle,
+            offset,
+            length
+        }),
         (handle(), offset()).prop_map(|(handle, offset)| Request::Write { handle, offset, data: b"some data" }),
         name().prop_map(|path| Request::Stat { path }),
         (name(), attributes()).prop_map(|(path, attributes)| Request::Setstat { path, attributes }),

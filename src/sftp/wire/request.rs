@@ -22,34 +22,92 @@ pub struct OpenFlags {
 /// A request. Handles that this server cannot have given out are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request<'a> {
-    Open { path: &'a [u8], flags: OpenFlags, attributes: Attributes },
+    Open {
+        path: &'a [u8],
+        flags: OpenFlags,
+        attributes: Attributes,
+    },
     Close(Option<Handle>),
-    Read { handle: Option<Handle>, offset: u64, length: u32 },
-    Write { handle: Option<Handle>, offset: u64, data: &'a [u8] },
-    Stat { path: &'a [u8] },
-    Lstat { path: &'a [u8] },
+    Read {
+        handle: Option<Handle>,
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        handle: Option<Handle>,
+        offset: u64,
+        data: &'a [u8],
+    },
+    Stat {
+        path: &'a [u8],
+    },
+    Lstat {
+        path: &'a [u8],
+    },
     Fstat(Option<Handle>),
-    Setstat { path: &'a [u8], attributes: Attributes },
-    Lsetstat { path: &'a [u8], attributes: Attributes },
-    Fsetstat { handle: Option<Handle>, attributes: Attributes },
-    Opendir { path: &'a [u8] },
+    Setstat {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
+    Lsetstat {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
+    Fsetstat {
+        handle: Option<Handle>,
+        attributes: Attributes,
+    },
+    Opendir {
+        path: &'a [u8],
+    },
     Readdir(Option<Handle>),
-    Remove { path: &'a [u8] },
-    Mkdir { path: &'a [u8], attributes: Attributes },
-    Rmdir { path: &'a [u8] },
-    Realpath { path: &'a [u8] },
-    Rename { from: &'a [u8], to: &'a [u8], replace: bool },
-    Readlink { path: &'a [u8] },
+    Remove {
+        path: &'a [u8],
+    },
+    Mkdir {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
+    Rmdir {
+        path: &'a [u8],
+    },
+    Realpath {
+        path: &'a [u8],
+    },
+    Rename {
+        from: &'a [u8],
+        to: &'a [u8],
+        replace: bool,
+    },
+    Readlink {
+        path: &'a [u8],
+    },
     /// OpenSSH sends the target first, unlike the draft, and so do all clients.
-    Symlink { target: &'a [u8], path: &'a [u8] },
-    Hardlink { from: &'a [u8], to: &'a [u8] },
-    Statvfs { path: &'a [u8] },
+    Symlink {
+        target: &'a [u8],
+        path: &'a [u8],
+    },
+    Hardlink {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    Statvfs {
+        path: &'a [u8],
+    },
     Fstatvfs(Option<Handle>),
     Fsync(Option<Handle>),
     Limits,
-    ExpandPath { path: &'a [u8] },
+    ExpandPath {
+        path: &'a [u8],
+    },
     /// A length of 0 is up to the end.
-    CopyData { from: Option<Handle>, offset: u64, length: u64, to: Option<Handle>, to_offset: u64 },
+    CopyData {
+        from: Option<Handle>,
+        offset: u64,
+        length: u64,
+        to: Option<Handle>,
+        to_offset: u64,
+    },
     /// Another type of packet, or another extension.
     Unknown,
 }

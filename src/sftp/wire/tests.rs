@@ -34,14 +34,7 @@ type Texts = (Vec<u8>, Vec<u8>);
 
 /// A request made of these texts.
 fn any_request() -> impl Strategy<Value = (Texts, usize, OpenFlags, Attributes, [Option<Handle>; 2], [u64; 3])> {
-    (
-        any::<Texts>(),
-        0_usize..27,
-        any_flags(),
-        any_attributes(),
-        [any_handle(), any_handle()],
-        any::<[u64; 3]>(),
-    )
+    (any::<Texts>(), 0_usize..27, any_flags(), any_attributes(), [any_handle(), any_handle()], any::<[u64; 3]>())
 }
 
 fn request<'a>(
