@@ -229,7 +229,7 @@ impl Inner {
             let age = if state == PowerState::Offline { Duration::MAX } else { interval };
             self.accounts.measure_if_older(id, age);
         }
-        let disk_bytes = self.accounts.used(id).unwrap_or(disk_bytes);
+        let disk_bytes = self.accounts.estimated(id).unwrap_or(disk_bytes);
         let offline = Utilization { state, disk_bytes, ..Utilization::default() };
         if state == PowerState::Offline {
             return Utilization { memory_limit_bytes: self.memory_limit(id), ..offline };

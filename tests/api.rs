@@ -22,6 +22,8 @@ mod power;
 mod remove;
 #[path = "api/replay.rs"]
 mod replay;
+#[path = "api/signed.rs"]
+mod signed;
 #[path = "api/streams.rs"]
 mod streams;
 #[path = "api/system.rs"]

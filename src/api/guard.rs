@@ -22,7 +22,7 @@ use crate::panel::client::user_agent;
 use crate::tasks::panic_text;
 
 /// The path whose length a caller may ask for.
-const HEAD_ROUTE: &str = "/download/file";
+pub const HEAD_ROUTE: &str = "/download/file";
 
 /// A listener, by what it requires.
 #[derive(Debug, Clone)]

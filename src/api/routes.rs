@@ -34,10 +34,9 @@ fn table() -> Vec<Route> {
     const PUT: MethodFilter = MethodFilter::PUT;
     const DELETE: MethodFilter = MethodFilter::DELETE;
     const NONE: usize = 0;
+    // The handler reads it piece by piece.
     const ANY: usize = usize::MAX;
     const SMALL: usize = 4 << 20;
-    // The handler reads it piece by piece.
-    const STREAMED: usize = 0;
     vec![
         Route::new(GET, "/api/system", Node, NONE, system::system),
         Route::new(POST, "/api/deauthorize-user", Node, SMALL, revoke::deauthorize_user),
@@ -70,12 +69,12 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/api/servers/{server}/files/search", Node, NONE, files::search),
         Route::new(PUT, "/api/servers/{server}/files/rename", Node, SMALL, files::rename),
         Route::new(POST, "/api/servers/{server}/files/copy", Node, SMALL, files::copy),
-        Route::new(POST, "/api/servers/{server}/files/write", Node, STREAMED, files::write),
+        Route::new(POST, "/api/servers/{server}/files/write", Node, ANY, files::write),
         Route::new(POST, "/api/servers/{server}/files/create-directory", Node, SMALL, files::create_directory),
         Route::new(POST, "/api/servers/{server}/files/delete", Node, SMALL, files::delete),
         Route::new(POST, "/api/servers/{server}/files/chmod", Node, SMALL, files::change_mode),
         Route::new(GET, "/download/file", Anyone, NONE, signed::download_file),
-        Route::new(POST, "/upload/file", Anyone, STREAMED, signed::upload_file),
+        Route::new(POST, "/upload/file", Anyone, ANY, signed::upload_file),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),
         Route::new(GET, "/local/diagnostics", Local, NONE, diagnostics::report),
         Route::new(GET, "/local/servers", Local, NONE, local::list),

@@ -187,8 +187,7 @@ fn values_that_have_no_effect_here_are_never_refused() {
     for text in [
         "system: {openat_mode: bogus}",
         "system: {sftp: {bind_port: 99999, bind_address: nowhere}, backups: {compression_level: best, write_limit: -1}}",
-        "api: {upload_limit: -1, remote_download: {max_redirects: -1}}",
-        "Search: {max_recursion_depth: -1}",
+        "api: {remote_download: {max_redirects: -1}}",
         "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",
         "docker: {log_config: {type: bogus, config: {a: b}}, registries: {'': {}, '::': {username: a}}}",
         "docker: {overhead: {multipliers: {1_024: 1.2, 0x800: 1.1}}}",

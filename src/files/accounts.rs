@@ -72,6 +72,15 @@ impl DiskAccounts {
         }
     }
 
+    /// The bytes that a server uses; before it is measured, those that it used last and what was written since. `None` if nothing
+    /// is known.
+    pub fn estimated(&self, id: ServerId) -> Option<u64> {
+        let accounts = self.lock();
+        let entry = accounts.get(&id)?;
+        let used = entry.account.used();
+        (entry.measured.is_some() || used > 0).then_some(used)
+    }
+
     /// The bytes that a server uses, if they were measured since the start of the daemon.
     pub fn used(&self, id: ServerId) -> Option<u64> {
         let account = self.lock().get(&id).filter(|entry| entry.measured.is_some()).map(|entry| entry.account.clone());

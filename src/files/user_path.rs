@@ -223,4 +223,19 @@ mod tests {
         assert!(path.is_within(&path.parent().unwrap()) && path.is_within(&path) && path.is_within(&UserPath::root()));
         assert!(!UserPath::parse(OsStr::new("a/bc")).unwrap().is_within(&path.parent().unwrap()));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_leads_out(bytes in proptest::collection::vec(proptest::prelude::prop_oneof![
+            2 => proptest::prelude::Just(b'/'), 2 => proptest::prelude::Just(b'.'), 1 => proptest::prelude::any::<u8>(),
+        ], 0..64), above in proptest::collection::vec(proptest::prelude::Just(b'.'), 0..3)) {
+            let base = UserPath::clamped(OsStr::from_bytes(&above)).unwrap();
+            let text = OsStr::from_bytes(&bytes);
+            for path in [UserPath::parse(text), UserPath::clamped(text), base.join_clamped(text)].into_iter().flatten() {
+                let plain = |component| matches!(component, Component::Normal(_));
+                assert!(path.as_path().components().all(plain) && !path.as_bytes().contains(&0), "{path:?}");
+                assert_eq!(path.as_bytes(), UserPath::parse(path.as_path().as_os_str()).unwrap().as_bytes());
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{self, Stream};
 
@@ -58,20 +58,13 @@ impl FileContent {
     /// The file cannot be read, or is shorter than the range.
     pub fn read(&mut self) -> io::Result<Bytes> {
         let length = usize::try_from(self.remaining).unwrap_or(READ_BLOCK).min(READ_BLOCK);
-        let mut block = BytesMut::zeroed(length);
-        let mut read = 0;
-        while read < length {
-            match self.file.read(&mut block[read..]) {
-                Ok(0) => {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
-                }
-                Ok(more) => read += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+        let mut block = Vec::with_capacity(length);
+        (&self.file).take(length as u64).read_to_end(&mut block)?;
+        if block.len() < length {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut while it was read"));
         }
         self.remaining -= length as u64;
-        Ok(block.freeze())
+        Ok(block.into())
     }
 
     /// The blocks, each read when it is asked for.

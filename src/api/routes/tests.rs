@@ -139,6 +139,9 @@ async fn nothing_outside_the_table_is_routed() {
                 same_length && parts.all(|(row, part)| row == part || (row == "{server}" && !part.is_empty()))
             };
             let mut on_path = rows.iter().filter(on_path);
+            if *method == Method::HEAD && path == guard::HEAD_ROUTE {
+                continue;
+            }
             if on_path.any(|route| route.is(method) && (local || route.access != Access::LocalSocket)) {
                 continue;
             }

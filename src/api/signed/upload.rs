@@ -1,9 +1,16 @@
 //! Uploads files from a form. Each is written under a temporary name; all get their names when the form is complete.
 
 use std::ffi::OsStr;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
+use axum::body::BodyDataStream;
 use axum::extract::{RawQuery, Request};
-use futures_util::StreamExt;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode, header};
 use multer::{Field, Multipart};
 use serde_json::json;
@@ -25,6 +32,51 @@ const FIELD: &str = "files";
 /// The most files of a form.
 const MAX_FILES: usize = 1000;
 
+/// The most bytes of a form in memory that are neither a field's content nor the end of its head.
+const MAX_UNREAD: usize = 1 << 20;
+
+/// The pieces of a body, one at a time. The reader of the form takes all that it gets before it hands on any of it.
+struct Pieces<'a> {
+    body: &'a mut BodyDataStream,
+    unread: Unread,
+    /// The reader has got one.
+    pause: bool,
+}
+
+/// The bytes of a form that were read since the latest progress.
+#[derive(Clone, Default)]
+struct Unread(Arc<AtomicUsize>);
+
+impl Unread {
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+impl<'a> Pieces<'a> {
+    fn new(body: &'a mut BodyDataStream) -> Self {
+        Self { body, unread: Unread::default(), pause: false }
+    }
+}
+
+impl Stream for Pieces<'_> {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.pause) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Some(piece) = ready!(self.body.poll_next_unpin(cx)) else { return Poll::Ready(None) };
+        let piece = piece.map_err(io::Error::other)?;
+        self.pause = true;
+        match self.unread.0.fetch_add(piece.len(), Ordering::Relaxed) > MAX_UNREAD {
+            true => Poll::Ready(Some(Err(io::Error::other("the head of a field is too long")))),
+            false => Poll::Ready(Some(Ok(piece))),
+        }
+    }
+}
+
 /// A file of the form that is written, and not committed yet.
 struct Uploaded {
     name: String,
@@ -39,30 +91,32 @@ pub async fn upload_file(
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let query = Query::new(query.as_deref());
-    let headers = request.headers().clone();
-    let body = std::sync::Arc::new(tokio::sync::Mutex::new(body_pieces(request.into_body())));
-    let uploaded = async {
-        let link = api.link(query.get("token"), Scope::FileUpload, Some(&api.used_links))?;
-        let directory = path(query.get("directory")).map_err(answered)?;
-        let source = body.clone();
-        let pieces = futures_util::stream::unfold(source, |source| async move {
-            let piece = source.lock().await.next().await?;
-            Some((piece, source))
-        });
-        let mut form = Multipart::new(pieces, boundary(&headers)?);
-        let files = read_form(&api, &link, &directory, &mut form).await?;
-        if files.is_empty() {
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "No files were found on the request body."));
-        }
-        commit(&api, &link, client, &directory, files).await
-    };
-    let uploaded = uploaded.await;
-    if uploaded.is_err()
-        && let Some(body) = std::sync::Arc::into_inner(body)
-    {
-        drained(body.into_inner()).await;
+    let boundary = boundary(request.headers());
+    let mut body = body_pieces(request.into_body());
+    let uploaded = upload(&api, client, &query, boundary, &mut body).await;
+    if uploaded.is_err() {
+        drained(body).await;
     }
     uploaded.map(|()| StatusCode::OK)
+}
+
+async fn upload(
+    api: &Api,
+    client: ClientAddress,
+    query: &Query,
+    boundary: Result<String, ApiError>,
+    body: &mut BodyDataStream,
+) -> Result<(), ApiError> {
+    let link = api.link(query.get("token"), Scope::FileUpload, Some(&api.used_links))?;
+    let directory = path(query.get("directory")).map_err(answered)?;
+    let pieces = Pieces::new(body);
+    let unread = pieces.unread.clone();
+    let mut form = Multipart::new(pieces, boundary?);
+    let files = read_form(api, &link, &directory, &mut form, &unread).await?;
+    if files.is_empty() {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "No files were found on the request body."));
+    }
+    commit(api, &link, client, &directory, files).await
 }
 
 fn boundary(headers: &HeaderMap) -> Result<String, ApiError> {
@@ -75,22 +129,33 @@ async fn read_form(
     link: &Link,
     directory: &UserPath,
     form: &mut Multipart<'_>,
+    unread: &Unread,
 ) -> Result<Vec<Uploaded>, ApiError> {
     let mut files = Vec::new();
-    while let Some(field) = form.next_field().await.map_err(|_| no_form())? {
+    while let Some(mut field) = form.next_field().await.map_err(|_| no_form())? {
+        unread.reset();
         if field.name() != Some(FIELD) || field.file_name().is_none() {
+            while field.chunk().await.map_err(|_| no_form())?.is_some() {
+                unread.reset();
+            }
             continue;
         }
         if files.len() >= MAX_FILES {
             return Err(ApiError::new(StatusCode::BAD_REQUEST, format!("There are more than {MAX_FILES} files.")));
         }
-        files.push(receive(api, link, directory, field).await?);
+        files.push(receive(api, link, directory, field, unread).await?);
     }
     Ok(files)
 }
 
 /// Writes one file of the form.
-async fn receive(api: &Api, link: &Link, directory: &UserPath, mut field: Field<'_>) -> Result<Uploaded, ApiError> {
+async fn receive(
+    api: &Api,
+    link: &Link,
+    directory: &UserPath,
+    mut field: Field<'_>,
+    unread: &Unread,
+) -> Result<Uploaded, ApiError> {
     let name = field.file_name().and_then(|name| name.rsplit('/').next()).unwrap_or_default().to_owned();
     if matches!(name.as_str(), "" | "." | "..") || name.contains('\0') {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "A file of the form has no name."));
@@ -101,6 +166,7 @@ async fn receive(api: &Api, link: &Link, directory: &UserPath, mut field: Field<
     let mut writer = FileWriter::new(created.map_err(answered)?, api.context.store.blocking());
     let most = api.context.node.config.files.upload_limit_mib;
     while let Some(piece) = field.chunk().await.map_err(|_| no_form())? {
+        unread.reset();
         if writer.length() + piece.len() as u64 > most << 20 {
             let message = format!("File {name} is larger than the maximum file upload size of {most} MB.");
             return Err(ApiError::new(StatusCode::BAD_REQUEST, message));

@@ -1,4 +1,4 @@
-//! Tokens in links: for one download or upload, by whoever holds the link.
+//! Tokens in links: for one download or upload by the holder of the link.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
