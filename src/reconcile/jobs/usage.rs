@@ -14,7 +14,7 @@ use crate::reconcile::server_state::Measured;
 use crate::retry;
 
 /// Where the kernel counts, all files are visited this often nevertheless: a program may move its files to another project.
-const VISIT_INTERVAL: Duration = Duration::from_secs(3600);
+const VISIT_INTERVAL: Duration = Duration::from_secs(600);
 /// Files of other projects are looked for where all files have so many bytes more than the kernel counts.
 const ESCAPED: u64 = 16 * 1024 * 1024;
 
