@@ -24,8 +24,11 @@ pub(in super::super) enum Codec {
     Zlib,
 }
 
-/// The magic bytes, and the extensions that are cut or replaced to get the name of the content.
-const CODECS: &[(Codec, &[u8], &[(&str, &str)])] = &[
+/// Extensions, and what takes their place in the name of the content.
+type Extensions = &'static [(&'static str, &'static str)];
+
+/// The magic bytes of each codec, and the extensions of its files.
+const CODECS: &[(Codec, &[u8], Extensions)] = &[
     (Codec::Gzip, b"\x1f\x8b", &[(".gz", ""), (".tgz", ".tar"), (".gzip", "")]),
     (Codec::Bzip2, b"BZh", &[(".bz2", ""), (".tbz2", ".tar"), (".tbz", ".tar"), (".bz", "")]),
     (Codec::Xz, b"\xfd7zXZ\0", &[(".xz", ""), (".txz", ".tar")]),
@@ -122,7 +125,7 @@ impl Codec {
     }
 }
 
-fn extension<'a>(name: &[u8], extensions: &[(&'a str, &'a str)]) -> Option<(&'a str, &'a str)> {
+fn extension(name: &[u8], extensions: Extensions) -> Option<(&'static str, &'static str)> {
     let name = std::ffi::OsStr::from_bytes(name).as_bytes().to_ascii_lowercase();
     extensions.iter().find(|(extension, _)| name.ends_with(extension.as_bytes())).copied()
 }
