@@ -57,10 +57,10 @@ impl Context {
     /// The account that a writer of a server's files charges. Its files are measured before, if they were not since the daemon
     /// started, and have a limit.
     pub async fn disk_account(&self, id: ServerId) -> Arc<DiskAccount> {
-        let account = self.accounts.account(id);
         if let Some(snapshot) = self.store.get(id) {
             self.open_account(&snapshot);
         }
+        let account = self.accounts.account(id);
         let account_is_enough = account.limit().is_none() || self.node.policy.disk_check_interval.is_zero();
         if !account_is_enough && !self.accounts.is_measured(id) {
             self.accounts.measure(id);

@@ -236,6 +236,8 @@ impl Incoming {
         self.finish()?;
         let path = self.location.path().clone();
         let error = |errno| TreeError::system(ACTION, &path)(errno);
+        let shared = self.tree.shared.clone();
+        let held = shared.open_files.held();
         let existing = match replaceable(&self.location, &path)? {
             Some(existing) => existing,
             None => {
@@ -250,12 +252,11 @@ impl Incoming {
                 }
             }
         };
-        let freed = if links(&existing) == 1 { size(&existing) } else { 0 };
+        let freed = held.freed(&existing);
         let credited = freed.min(self.credit).min(self.written);
         self.settle(credited).map_err(TreeError::io(ACTION, &path))?;
-        let shared = self.tree.shared.clone();
-        let place = || self.place(RenameFlags::empty());
-        shared.open_files.replace(&shared.account, credited, || stat(&self.location), place).map_err(error)?;
+        self.place(RenameFlags::empty()).map_err(error)?;
+        shared.account.release(freed - credited);
         self.keep();
         Ok(Created { replaced: true })
     }

@@ -26,8 +26,6 @@ pub(super) struct OpenFiles {
 struct Open {
     handles: usize,
     length: Arc<Mutex<()>>,
-    /// The bytes that already count as released, because another file has replaced it.
-    credited: u64,
 }
 
 /// One handle of an open file.
@@ -56,7 +54,7 @@ impl OpenFiles {
             return Err(Errno::NOENT);
         }
         let id = (stat.st_dev, stat.st_ino);
-        let open = files.entry(id).or_insert_with(|| Open { handles: 0, length: Arc::default(), credited: 0 });
+        let open = files.entry(id).or_insert_with(|| Open { handles: 0, length: Arc::default() });
         open.handles += 1;
         Ok((Handle { id, length: open.length.clone() }, stat))
     }
@@ -69,9 +67,9 @@ impl OpenFiles {
         if open.handles > 0 {
             return 0;
         }
-        let released = files.remove(&handle.id).map_or(0, |open| open.credited);
+        files.remove(&handle.id);
         match rustix::fs::fstat(file) {
-            Ok(found) if links(&found) == 0 => size(&found).saturating_sub(released),
+            Ok(found) if links(&found) == 0 => size(&found),
             _ => 0,
         }
     }
@@ -91,28 +89,9 @@ impl OpenFiles {
         Ok(size)
     }
 
-    /// Replaces a name by `replace`, and releases the bytes of the regular file that had it, except for those that were
-    /// `credited` to the new one.
-    pub(super) fn replace(
-        &self,
-        account: &Arc<DiskAccount>,
-        credited: u64,
-        stat: impl FnOnce() -> rustix::io::Result<Stat>,
-        replace: impl FnOnce() -> rustix::io::Result<()>,
-    ) -> rustix::io::Result<()> {
-        let mut files = lock(&self.files);
-        let Some((id, size)) = last_name(stat, replace)? else {
-            // It has another name by now, or is another one.
-            charge_anyway(account, credited);
-            return Ok(());
-        };
-        if let Some(open) = files.get_mut(&id) {
-            open.credited = open.credited.saturating_add(credited);
-            return Ok(());
-        }
-        account.release(size.saturating_sub(credited));
-        charge_anyway(account, credited.saturating_sub(size));
-        Ok(())
+    /// No name is removed and no handle closed while the result lives.
+    pub(super) fn held(&self) -> Held<'_> {
+        Held(lock(&self.files))
     }
 
     /// Whether the bytes of a file may count for one that will replace it: for one at a time.
@@ -133,16 +112,22 @@ fn last_name(
 ) -> rustix::io::Result<Option<(FileId, u64)>> {
     let found = stat()?;
     remove()?;
-    let last = links(&found) == 1 && FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
-    Ok(last.then(|| ((found.st_dev, found.st_ino), size(&found))))
+    Ok(is_last(&found).then(|| ((found.st_dev, found.st_ino), size(&found))))
 }
 
-/// Charges what is written already. Where it does not fit, the next measurement finds it.
-fn charge_anyway(account: &Arc<DiskAccount>, bytes: u64) {
-    if bytes > 0
-        && let Ok(charge) = account.charge(bytes)
-    {
-        charge.keep();
+/// Whether the name is the only one of a regular file.
+fn is_last(found: &Stat) -> bool {
+    links(found) == 1 && FileType::from_raw_mode(found.st_mode) == FileType::RegularFile
+}
+
+/// See [`OpenFiles::held`].
+pub(super) struct Held<'a>(MutexGuard<'a, HashMap<FileId, Open>>);
+
+impl Held<'_> {
+    /// The bytes that are free once this file is replaced: those of a regular one that has no other name and is not open.
+    pub(super) fn freed(&self, found: &Stat) -> u64 {
+        let open = self.0.contains_key(&(found.st_dev, found.st_ino));
+        if !open && is_last(found) { size(found) } else { 0 }
     }
 }
 
