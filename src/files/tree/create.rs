@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::super::account::Charge;
 use super::super::user_path::UserPath;
-use super::entry::{links, size};
+use super::entry::links;
 use super::error::TreeError;
 use super::location::{Follow, Location};
 use super::open_files::Handle;
