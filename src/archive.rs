@@ -5,7 +5,7 @@
 //!
 //! - [`compress`] reads files through the confined root and hands them to a [`Writer`], which writes to any `Write`: a file of a
 //!   server, or a backup with a checksum computed on the way.
-//! - [`extract`] asks [`read`](mod@read) for the entries of an archive and writes each through the confined root. No library writes a file.
+//! - [`extract`] asks `read` for the entries of an archive and writes each through the confined root. No library writes a file.
 //!
 //! Source: file system, "Archives made through the file API" and "Decompress".
 

@@ -1,6 +1,6 @@
 //! Downloads files from the internet into a server's directory ("pull").
 //!
-//! The URL comes from a user, so a request must not reach the node's own networks: see [`address`]. The file is written under a
+//! The URL comes from a user, so a request must not reach the node's own networks: see `address`. The file is written under a
 //! temporary name and renamed when it is complete; its size is charged to the server's disk limit before the first byte.
 //!
 //! Source: HTTP API, "Files", pull.

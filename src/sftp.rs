@@ -1,7 +1,7 @@
 //! The SFTP service: SSH connections of users, and what they do with their servers' files.
 //!
 //! [`listen`] accepts connections on its own address. Each connection logs in through the panel (`login`), which opens a session
-//! that ends with the user's or the server's access ([`Sessions`](crate::sessions::Sessions)). `russh` speaks SSH (`handler`);
+//! that ends with the user's or the server's access ([`Sessions`]). `russh` speaks SSH (`handler`);
 //! the protocol above it is this module's own (`wire`, `channel`, `session`): requests go to the server's files through
 //! [`ServerFiles`], which decides whether they are available, and what is done is recorded for the panel's log.
 

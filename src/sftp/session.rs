@@ -10,6 +10,8 @@ mod listing;
 mod names;
 mod refused;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,7 +26,7 @@ use super::permissions::Permission;
 use super::recorder::Recorder;
 use super::wire::{Incoming, Malformed, Replies, Request, Status, next_packet, read_init, read_request};
 use crate::activity::ActivityEvent;
-use crate::files::tree::Tree;
+use crate::files::tree::{Tree, TreeError};
 use crate::files::user_path::UserPath;
 use crate::server_files::Access as Availability;
 
@@ -190,6 +192,11 @@ impl Session {
 /// A path for the activity log, from the server's directory.
 fn shown(path: &UserPath) -> String {
     path.absolute().to_string_lossy().into_owned()
+}
+
+/// The path that a client means: from the server's directory, and never above it.
+fn path_of(text: &[u8]) -> Result<UserPath, Refused> {
+    Ok(UserPath::clamped(OsStr::from_bytes(text)).map_err(TreeError::from)?)
 }
 
 #[cfg(test)]

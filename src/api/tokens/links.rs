@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(claims("c").use_link(question), Ok(link.clone()));
         assert_eq!(claims("c").use_link(check(900)), Ok(link), "in its last second");
         assert_eq!(claims("d").use_link(check(901)), Err(LinkRefusal::Expired));
-        assert_eq!(used.insert("e", at(2000), at(1000)), true);
+        assert!(used.insert("e", at(2000), at(1000)));
         assert_eq!(used.state().links.len(), 1, "expired ones are forgotten");
     }
 

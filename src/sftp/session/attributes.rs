@@ -5,10 +5,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::content::path_of;
 use super::handles::Open;
 use super::refused::Refused;
-use super::{Outcome, Session};
+use super::{Outcome, Session, path_of};
 use crate::files::tree::{Attributes as TreeAttributes, Entry, EntryKind, Follow};
 use crate::sftp::permissions::Permission;
 use crate::sftp::wire::{Attributes, Handle, Ids, Replies, Times};

@@ -1,12 +1,10 @@
 //! Requests about the content of files.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
 
 use super::handles::{Open, Writing};
 use super::refused::Refused;
-use super::{Outcome, Session, attributes};
+use super::{Outcome, Session, attributes, path_of};
 use crate::activity::ActivityEvent;
 use crate::files::tree::{Follow, OpenFlags as TreeFlags, Tree, TreeError};
 use crate::files::user_path::UserPath;
@@ -137,9 +135,4 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// The path that a client means: from the server's directory, and never above it.
-pub(super) fn path_of(text: &[u8]) -> Result<UserPath, Refused> {
-    Ok(UserPath::clamped(OsStr::from_bytes(text)).map_err(TreeError::from)?)
 }

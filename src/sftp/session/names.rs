@@ -3,10 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use super::content::path_of;
 use super::handles::Open;
 use super::refused::Refused;
-use super::{Outcome, Session, attributes, listing, shown};
+use super::{Outcome, Session, attributes, listing, path_of, shown};
 use crate::activity::ActivityEvent;
 use crate::files::tree::{EntryKind, Follow, Recursive, Replace, Space};
 use crate::sftp::limits::HANDLES;

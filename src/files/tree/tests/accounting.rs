@@ -88,8 +88,13 @@ fn a_replaced_file_that_is_open_is_released_once() {
     let files = Files::with(&[], Some(1000));
     let file = files.tree.open_for_writing(&at("file"), WRITE).unwrap();
     file.write_at(&[0; 700], 0).unwrap();
-    files.write("file", &"x".repeat(650)).unwrap();
+    assert!(matches!(files.write("file", &"x".repeat(301)), Err(TreeError::NoSpace(_))), "both are on the disk");
+    files.write("file", &"x".repeat(250)).unwrap();
+    assert_eq!(files.tree.account().used(), 950);
+    file.set_len(100).unwrap();
+    assert_eq!(files.tree.account().used(), 350);
     drop(file);
+    assert_eq!(files.tree.account().used(), 250);
     assert_exact(&files);
 }
 
