@@ -86,7 +86,8 @@ pub(super) fn head(directory: BorrowedFd<'_>, entry: &Entry, buffer: &mut [u8]) 
     // The name may be that of a pipe by now, which does not block.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(directory, &entry.name, flags, Mode::empty()).ok()?;
-    File::from(file).read(buffer).ok()
+    let regular = rustix::fs::fstat(&file).is_ok_and(|found| is_kind(&found, FileType::RegularFile));
+    if regular { File::from(file).read(buffer).ok() } else { None }
 }
 
 impl SortedListing {
