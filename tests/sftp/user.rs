@@ -72,7 +72,8 @@ impl User {
             "ConnectTimeout=20",
         ];
         let mut arguments: Vec<String> = options.iter().flat_map(|option| ["-o".into(), (*option).into()]).collect();
-        arguments.extend(["-F".into(), "none".into(), "-i".into(), self.path("key").display().to_string()]);
+        let key = format!("IdentityFile={}", self.path("key").display());
+        arguments.extend(["-F".into(), "none".into(), "-o".into(), key]);
         arguments
     }
 
