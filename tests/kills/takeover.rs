@@ -404,7 +404,7 @@ async fn a_dry_run_shows_what_is_taken_over_and_changes_nothing() {
         let report: Value = serde_json::from_str(&run("unix:///nonexistent/docker.sock", "json")).expect("JSON");
         assert_eq!((&report["engine"], &report["panelServers"]), (&Value::Null, &Value::Null));
         assert_eq!(server(&report, &rebooted)["wanted"], "running");
-        assert_eq!(report["attention"].as_array().map(Vec::len), Some(3), "{report}");
+        assert_eq!(report["attention"].as_array().map(Vec::len), Some(2), "{report}");
         assert_eq!(state(node), before);
         assert_eq!(node.container(&game).await, container);
     })
