@@ -36,7 +36,9 @@ impl OwnEngine {
     pub async fn up(&mut self) {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let output = File::options().append(true).create(true).open(path("output")).expect("a file");
-        let dockerd = Command::new("dockerd")
+        // In a network namespace of its own: engines that share one remove each other's bridges.
+        let dockerd = Command::new("unshare")
+            .args(["--net", "busybox", "sh", "-c", "busybox ip link set lo up && exec dockerd \"$@\"", "dockerd"])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid")])
             .args(["--host", &format!("unix://{}", path("docker.sock"))])
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--shutdown-timeout=10"])
