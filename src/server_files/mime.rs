@@ -11,7 +11,7 @@ use crate::files::tree::{Entry, EntryKind};
 /// The bytes that the type depends on.
 pub const HEAD: usize = 3072;
 
-/// Types that are remembered. When there are more, all are forgotten.
+/// Types that are remembered. When there are more, all are dropped.
 const REMEMBERED: usize = 1 << 15;
 
 /// The type of a directory.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Claims, Revocations, Scope};
 use crate::model::{ServerId, Timestamp};
 
-/// Most links that are remembered. When there are more, those that expire first are forgotten: new links are not accepted
+/// Most links that are remembered. When there are more, those that expire first are dropped: new links are not accepted
 /// instead of them, which would be used twice.
 const MAX_ENTRIES: usize = 100_000;
 
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(claims("c").use_link(check(900)), Ok(link), "in its last second");
         assert_eq!(claims("d").use_link(check(901)), Err(LinkRefusal::Expired));
         assert!(used.insert("e", at(2000), at(1000)));
-        assert_eq!(used.state().links.len(), 1, "expired ones are forgotten");
+        assert_eq!(used.state().links.len(), 1, "expired ones are dropped");
     }
 
     #[test]
