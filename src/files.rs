@@ -34,7 +34,6 @@ mod ownership;
 mod prepare;
 mod quota;
 mod remove;
-mod root;
 mod scan;
 mod script;
 pub mod tree;
@@ -58,8 +57,8 @@ pub use error::{FilesError, UsageError};
 pub use file_events::{FileEvents, Written};
 pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
-pub use root::Root;
 use scan::{Visitor, scan};
+pub use tree::Root;
 
 /// The bytes of a server's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

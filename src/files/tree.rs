@@ -17,6 +17,7 @@ mod names;
 mod open_file;
 mod open_files;
 mod removal;
+mod root;
 mod walk;
 
 use std::fs::File;
@@ -28,7 +29,6 @@ use rustix::io::Errno;
 
 use super::account::DiskAccount;
 use super::denylist::Denylist;
-use super::root::Root;
 use super::user_path::UserPath;
 
 pub use attributes::{Attributes, Space};
@@ -43,6 +43,7 @@ pub use names::Replace;
 pub use open_file::{OpenFile, OpenFlags};
 use open_files::OpenFiles;
 pub use removal::{Recursive, Removed};
+pub use root::Root;
 pub use walk::{Visit, WalkEntry};
 
 /// Attempts for a name that becomes a link at the same time.

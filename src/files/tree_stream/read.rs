@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::account::DiskAccount;
 use super::super::denylist::Denylist;
-use super::super::root::Root;
+use super::super::tree::Root;
 use super::super::tree::{NewFile, Recursive, Tree, TreeError};
 use super::super::user_path::UserPath;
 use super::{Copied, Head, StreamError, read_block};

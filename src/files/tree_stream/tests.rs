@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::account::DiskAccount;
 use super::super::denylist::Denylist;
-use super::super::root::Root;
+use super::super::tree::Root;
 use super::super::tree::Tree;
 use super::super::user_path::UserPath;
 use super::*;

@@ -1,7 +1,7 @@
 //! An open directory whose owner is not trusted: untrusted paths below it are opened, and never anything outside.
 //!
-//! How a path is resolved: `tree/location.rs`. A file that is a link is rejected; a link to a directory is followed if it stays below
-//! the root. Users' own operations, with denylist and disk limit, are those of [`Tree`](super::tree::Tree).
+//! How a path is resolved: `location.rs`. A file that is a link is rejected; a link to a directory is followed if it stays below
+//! the root. Users' own operations, with denylist and disk limit, are those of [`Tree`](super::Tree).
 
 use std::fs::File;
 use std::io;
@@ -12,10 +12,10 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::prepare::{Attributes, replace_file_in};
-use super::tree::TreeError;
-use super::tree::location::{Follow, Location, Method, resolve};
-use super::user_path::{PathError, UserPath};
+use super::super::prepare::{Attributes, replace_file_in};
+use super::super::user_path::{PathError, UserPath};
+use super::error::TreeError;
+use super::location::{Follow, Location, Method, resolve};
 
 /// The mode of directories that are created.
 const DIRECTORY_MODE: u32 = 0o755;

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use super::super::tests::{Outside, make_fifo, while_swapping};
+use super::super::super::tests::{Outside, make_fifo, while_swapping};
 use super::*;
 
 fn open(path: &Path) -> Root {
