@@ -5,6 +5,7 @@
 
 #![allow(missing_docs)]
 
+mod backups;
 pub mod client;
 mod login;
 pub mod wire;
@@ -14,7 +15,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use uuid::Uuid;
 
+pub use backups::{BackupReport, COMMIT_TIME, Delivery, MAX_PARTS, Part, UploadLinks};
 pub use login::{Credential, SftpLogin, SftpUser};
 
 use crate::model::settings::{Process, Settings};
@@ -101,6 +104,11 @@ impl PanelError {
     pub fn is_unknown(&self) -> bool {
         matches!(self, PanelError::Rejected { status: 404, .. })
     }
+
+    /// Whether the panel answered 409: the call does not fit the state that the panel has.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, PanelError::Rejected { status: 409, .. })
+    }
 }
 
 /// The panel's remote API, as far as the controller uses it. One attempt per call.
@@ -122,8 +130,21 @@ pub trait Panel: Send + Sync + 'static {
     /// Reports a change of a container's state.
     async fn report_state(&self, id: ServerId, previous: PowerState, new: PowerState) -> Result<(), PanelError>;
 
-    /// Reports that a transfer to another node has failed: the server stays on this one.
-    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError>;
+    /// Reports the end of a transfer. Only the destination may report a success; either node may report a failure, after which the
+    /// server stays on the source.
+    async fn report_transfer(&self, id: ServerId, successful: bool) -> Result<(), PanelError>;
+
+    /// Requests links for the upload of an archive of this size. **Each call begins a new multipart upload** and orphans the one of
+    /// the call before. [`PanelError::is_conflict`]: the backup is completed. [`PanelError::is_unknown`]: as for
+    /// [`report_backup`](Self::report_backup).
+    async fn backup_upload(&self, backup: Uuid, size: u64) -> Result<UploadLinks, PanelError>;
+
+    /// Reports the end of a backup. [`PanelError::is_unknown`]: the panel has no such backup, and knows this node. A backup that is
+    /// younger than [`COMMIT_TIME`] may become visible later.
+    async fn report_backup(&self, backup: Uuid, report: &BackupReport) -> Result<Delivery, PanelError>;
+
+    /// Reports the end of a restore. [`PanelError::is_unknown`]: as for [`report_backup`](Self::report_backup).
+    async fn report_restore(&self, backup: Uuid, successful: bool) -> Result<(), PanelError>;
 
     /// Adds rows to the activity log, each of them as the panel reads it.
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError>;

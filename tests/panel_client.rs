@@ -1,5 +1,7 @@
 //! The panel's client against the project's panel simulator, and the simulator itself.
 
+#[path = "panel_client/backups.rs"]
+mod backups;
 #[path = "panel_client/listing.rs"]
 mod listing;
 #[path = "support/panel_sim.rs"]
@@ -184,7 +186,7 @@ async fn every_call(panel: &HttpPanel, id: ServerId) -> Vec<(&'static str, Panel
         ("script", panel.script(id).await.unwrap_err()),
         ("install", panel.report_install(id, true, false).await.unwrap_err()),
         ("state", panel.report_state(id, PowerState::Offline, PowerState::Starting).await.unwrap_err()),
-        ("transfer", panel.report_transfer_failed(id).await.unwrap_err()),
+        ("transfer", panel.report_transfer(id, false).await.unwrap_err()),
         ("reset", panel.reset().await.unwrap_err()),
     ]
 }

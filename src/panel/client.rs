@@ -16,10 +16,11 @@ use async_trait::async_trait;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use self::exchange::{Call, Exchange};
 use self::listing::Listing;
-use super::{Listed, Panel, PanelError, PanelServer, SftpLogin, SftpUser, wire};
+use super::{BackupReport, Delivery, Listed, Panel, PanelError, PanelServer, SftpLogin, SftpUser, UploadLinks, wire};
 use crate::config::{PanelConfig, Secret};
 use crate::model::{PowerState, Script, ServerId};
 
@@ -103,6 +104,26 @@ impl HttpPanel {
             _ => Err(rejected),
         }
     }
+
+    /// Finds out what a 404 about a backup means, since an archive may be deleted because of it. The panel sends the same to a node
+    /// whose token it does not know: then it says nothing about the backup.
+    async fn explain_unknown_backup(&self, unknown: PanelError) -> PanelError {
+        match self.exchange.fetch(&Call::get("/servers?page=0&per_page=1".into())).await {
+            Ok(_) => unknown,
+            Err(PanelError::Rejected { call, status, detail }) => {
+                let detail = format!("{detail}; it does not accept this node's token");
+                PanelError::Failed { call, status, detail, retry_after: None }
+            }
+            Err(error) => error,
+        }
+    }
+
+    async fn about_backup<T>(&self, result: Result<T, PanelError>) -> Result<T, PanelError> {
+        match result {
+            Err(error) if error.is_unknown() => Err(self.explain_unknown_backup(error).await),
+            result => result,
+        }
+    }
 }
 
 #[async_trait]
@@ -143,8 +164,30 @@ impl Panel for HttpPanel {
         Ok(())
     }
 
-    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError> {
-        self.exchange.report(&Call::post(format!("/servers/{id}/transfer/failure"), &serde_json::Value::Null)).await
+    async fn report_transfer(&self, id: ServerId, successful: bool) -> Result<(), PanelError> {
+        let result = if successful { "success" } else { "failure" };
+        self.exchange.report(&Call::post(format!("/servers/{id}/transfer/{result}"), &serde_json::Value::Null)).await
+    }
+
+    async fn backup_upload(&self, backup: Uuid, size: u64) -> Result<UploadLinks, PanelError> {
+        let call = Call::get(format!("/backups/{backup}?size={size}"));
+        self.about_backup(self.exchange.read(&call, |answer| wire::upload_links(size, &wire::json(answer)?)).await)
+            .await
+    }
+
+    async fn report_backup(&self, backup: Uuid, report: &BackupReport) -> Result<Delivery, PanelError> {
+        match self.exchange.report(&Call::post(format!("/backups/{backup}"), report)).await {
+            Ok(()) => Ok(Delivery::Accepted),
+            Err(PanelError::Rejected { status: 400, detail, .. }) if wire::is_already_completed(&detail) => {
+                Ok(Delivery::AlreadyCompleted)
+            }
+            Err(error) => self.about_backup(Err(error)).await,
+        }
+    }
+
+    async fn report_restore(&self, backup: Uuid, successful: bool) -> Result<(), PanelError> {
+        let body = json!({"successful": successful});
+        self.about_backup(self.exchange.report(&Call::post(format!("/backups/{backup}/restore"), &body)).await).await
     }
 
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {

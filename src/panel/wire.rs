@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use self::read::{Fields, Trail};
 use self::settings::WireSettings;
-use super::{ListedServer, PanelServer, SftpUser};
+use super::{ListedServer, MAX_PARTS, PanelServer, SftpUser, UploadLinks};
 use crate::model::image::trimmed;
 use crate::model::{Script, ServerId};
 
@@ -117,6 +117,36 @@ pub fn sftp_user(answer: &Value) -> Result<SftpUser, WireError> {
         server: root.optional("server")?.ok_or_else(|| WireError::new(&server, "a server's uuid", "nothing"))?,
         permissions: root.value("permissions")?,
     })
+}
+
+/// Reads the answer to `GET /api/remote/backups/{uuid}?size=`. Its parts hold an archive of this size.
+pub fn upload_links(size: u64, answer: &Value) -> Result<UploadLinks, WireError> {
+    let root = Fields::of(answer, &Trail::Root)?;
+    let parts: Vec<String> = root.value("parts")?;
+    let part_size = root.number("part_size", 1..=i64::MAX)?;
+    let part_size = part_size.and_then(|size| u64::try_from(size).ok());
+    let part_size =
+        part_size.ok_or_else(|| WireError::new(&Trail::Key(&Trail::Root, "part_size"), "a size", "nothing"))?;
+    let needed = size.div_ceil(part_size).max(1);
+    if parts.len() > MAX_PARTS || (parts.len() as u64) < needed {
+        let expected = format!("{needed} links for {size} bytes, and at most {MAX_PARTS}");
+        return Err(WireError::new(&Trail::Key(&Trail::Root, "parts"), expected, parts.len()));
+    }
+    // A number that makes no sense is no reason to lose a backup.
+    let max_concurrent = root.number("max_concurrent_uploads", i64::MIN..=i64::MAX).ok().flatten();
+    let max_concurrent = max_concurrent.filter(|count| *count > 0);
+    Ok(UploadLinks {
+        parts,
+        part_size,
+        max_concurrent: max_concurrent.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+    })
+}
+
+/// Whether the reason of a 400 is that the backup was completed before. The panel has other reasons for a 400, which its body does not
+/// tell apart but by the text: "Cannot update the status of a backup that is already marked as completed."
+pub fn is_already_completed(detail: &str) -> bool {
+    let detail = detail.to_lowercase();
+    detail.contains("already") && detail.contains("complete")
 }
 
 /// Reads the answer to `GET /api/remote/servers`. An invalid entry is listed with its error; an entry without a server id is

@@ -114,7 +114,7 @@ impl PanelSync {
             return Ok(());
         };
         match ended.outcome {
-            TransferOutcome::Failed => match self.panel.report_transfer_failed(id).await {
+            TransferOutcome::Failed => match self.panel.report_transfer(id, false).await {
                 // The panel has ended the transfer itself.
                 Err(error) if error.is_final() => {
                     tracing::debug!(server.id = %id, %error, "the panel rejected a transfer's end")

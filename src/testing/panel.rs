@@ -9,10 +9,13 @@ use async_trait::async_trait;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{IMAGE, panel_server, server_id};
 use crate::model::{PowerState, Script, ServerId};
-use crate::panel::{Listed, ListedServer, Panel, PanelError, PanelServer, SftpLogin, SftpUser};
+use crate::panel::{
+    BackupReport, Delivery, Listed, ListedServer, Panel, PanelError, PanelServer, SftpLogin, SftpUser, UploadLinks,
+};
 
 /// A connection to a panel in memory. Clones share the panel, which outlives daemons, and the faults.
 #[derive(Clone, Default)]
@@ -35,6 +38,8 @@ pub struct PanelState {
     pub unreachable_until: Option<Instant>,
     /// The next answers to [`Panel::list`], before those that `servers` gives.
     pub lists: VecDeque<Result<Listed, PanelError>>,
+    /// Backups, as the panel has them.
+    pub backups: BTreeMap<Uuid, PanelBackup>,
     /// Rows of the activity log.
     pub activity: Vec<Value>,
     /// Rows that the panel rejects (422), or on which it fails with this status.
@@ -60,8 +65,27 @@ pub struct PanelSide {
     pub installs: Vec<(bool, bool)>,
     /// The panel shows "transferring".
     pub transferring: bool,
+    /// Reported results of transfers: successful.
+    pub transfers: Vec<bool>,
     /// Reported states: previous, new.
     pub states: Vec<(PowerState, PowerState)>,
+}
+
+/// One backup as the panel has it. The default is a backup of no use: it has no links.
+#[derive(Debug, Clone, Default)]
+pub struct PanelBackup {
+    /// The panel has not committed it: calls about it are answered with 404 until then.
+    pub visible_from: Option<Instant>,
+    /// The answer to the next request for links. Its URLs are used as they are.
+    pub links: Option<UploadLinks>,
+    /// The sizes for which links were requested: each one began an upload and orphaned the one before.
+    pub uploads: Vec<u64>,
+    /// A successful report was accepted: further ones are answered with 400.
+    pub completed: bool,
+    /// Accepted reports.
+    pub reports: Vec<BackupReport>,
+    /// Reported results of restores.
+    pub restores: Vec<bool>,
 }
 
 /// A call to the panel.
@@ -73,6 +97,9 @@ pub enum PanelCall {
     ReportInstall(ServerId),
     ReportState(ServerId, PowerState),
     ReportTransfer(ServerId),
+    BackupUpload(Uuid),
+    ReportBackup(Uuid),
+    ReportRestore(Uuid),
     ReportActivity,
     SftpLogin,
     Reset,
@@ -103,6 +130,7 @@ impl PanelSide {
             promised: false,
             installs: Vec::new(),
             transferring: false,
+            transfers: Vec::new(),
             states: Vec::new(),
         }
     }
@@ -116,7 +144,10 @@ impl fmt::Display for PanelCall {
             PanelCall::Script(id) => write!(f, "GET /servers/{id}/install"),
             PanelCall::ReportInstall(id) => write!(f, "POST /servers/{id}/install"),
             PanelCall::ReportState(id, _) => write!(f, "POST /servers/{id}/container/status"),
-            PanelCall::ReportTransfer(id) => write!(f, "POST /servers/{id}/transfer/failure"),
+            PanelCall::ReportTransfer(id) => write!(f, "POST /servers/{id}/transfer"),
+            PanelCall::BackupUpload(id) => write!(f, "GET /backups/{id}"),
+            PanelCall::ReportBackup(id) => write!(f, "POST /backups/{id}"),
+            PanelCall::ReportRestore(id) => write!(f, "POST /backups/{id}/restore"),
             PanelCall::ReportActivity => write!(f, "POST /activity"),
             PanelCall::SftpLogin => write!(f, "POST /sftp/auth"),
             PanelCall::Reset => write!(f, "POST /servers/reset"),
@@ -244,6 +275,26 @@ impl TestPanel {
         })
         .await
     }
+
+    /// A call about one backup.
+    async fn call_about_backup<T>(
+        &self,
+        backup: Uuid,
+        call: PanelCall,
+        act: impl FnOnce(&mut PanelBackup) -> Result<T, (u16, &'static str)>,
+    ) -> Result<T, PanelError> {
+        let rejection = self.connection.as_ref().and_then(|faults| faults.rejection(&call));
+        self.call(call, |state| {
+            let side = state.backups.get_mut(&backup);
+            let visible = |side: &&mut PanelBackup| side.visible_from.is_none_or(|from| from <= Instant::now());
+            let side = side.filter(visible).ok_or((404, "no such backup"))?;
+            match rejection {
+                Some(status) => Err((status, "simulated")),
+                None => act(side),
+            }
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -283,9 +334,45 @@ impl Panel for TestPanel {
         self.call_about(id, PanelCall::ReportState(id, new), acknowledge, |_| ()).await
     }
 
-    async fn report_transfer_failed(&self, id: ServerId) -> Result<(), PanelError> {
-        let acknowledge = |side: &mut PanelSide| side.transferring = false;
+    async fn report_transfer(&self, id: ServerId, successful: bool) -> Result<(), PanelError> {
+        let acknowledge = |side: &mut PanelSide| {
+            side.transferring = false;
+            side.transfers.push(successful);
+        };
         self.call_about(id, PanelCall::ReportTransfer(id), acknowledge, |_| ()).await
+    }
+
+    async fn backup_upload(&self, backup: Uuid, size: u64) -> Result<UploadLinks, PanelError> {
+        let call = PanelCall::BackupUpload(backup);
+        self.call_about_backup(backup, call, |side| match &side.links {
+            _ if side.completed => Err((409, "the backup is already completed")),
+            None => Err((400, "the backup is not stored on S3")),
+            Some(links) => {
+                side.uploads.push(size);
+                Ok(links.clone())
+            }
+        })
+        .await
+    }
+
+    async fn report_backup(&self, backup: Uuid, report: &BackupReport) -> Result<Delivery, PanelError> {
+        self.call_about_backup(backup, PanelCall::ReportBackup(backup), |side| {
+            if side.completed {
+                return Ok(Delivery::AlreadyCompleted);
+            }
+            side.completed = report.successful;
+            side.reports.push(report.clone());
+            Ok(Delivery::Accepted)
+        })
+        .await
+    }
+
+    async fn report_restore(&self, backup: Uuid, successful: bool) -> Result<(), PanelError> {
+        self.call_about_backup(backup, PanelCall::ReportRestore(backup), |side| {
+            side.restores.push(successful);
+            Ok(())
+        })
+        .await
     }
 
     async fn report_activity(&self, rows: &[&RawValue]) -> Result<(), PanelError> {

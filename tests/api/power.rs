@@ -220,6 +220,9 @@ async fn a_foreign_page_costs_no_call_more_than_another_attempt() {
                 PanelCall::ReportState(..) => which == "report_state",
                 PanelCall::List
                 | PanelCall::ReportTransfer(_)
+                | PanelCall::BackupUpload(_)
+                | PanelCall::ReportBackup(_)
+                | PanelCall::ReportRestore(_)
                 | PanelCall::ReportActivity
                 | PanelCall::SftpLogin
                 | PanelCall::Reset => false,

@@ -110,6 +110,29 @@ pub struct SftpUser {
     pub permissions: Vec<String>,
 }
 
+/// A backup of the panel.
+#[derive(Debug, Clone)]
+pub struct SimBackup {
+    pub uuid: String,
+    /// The answer to a request for links; `null` for a backup that is not on S3.
+    pub links: Value,
+    /// Requests for links: each begins a new multipart upload.
+    pub uploads: usize,
+    /// A successful report was accepted.
+    pub completed: bool,
+    /// Accepted reports.
+    pub reports: Vec<Value>,
+    /// Accepted reports of restores.
+    pub restores: Vec<bool>,
+}
+
+impl SimBackup {
+    /// A backup that waits for its report. `links` is the answer to a request for links.
+    pub fn new(uuid: &str, links: Value) -> Self {
+        Self { uuid: uuid.to_owned(), links, uploads: 0, completed: false, reports: Vec::new(), restores: Vec::new() }
+    }
+}
+
 /// A received request.
 #[derive(Debug, Clone)]
 pub struct Recorded {
@@ -148,6 +171,7 @@ pub struct CallLog {
     /// In the order of their creation, which is that of the list.
     pub servers: Vec<SimServer>,
     pub requests: Vec<Recorded>,
+    pub backups: Vec<SimBackup>,
     /// Accepted resets.
     pub resets: usize,
     /// Users who may log in over SFTP.
@@ -158,6 +182,10 @@ pub struct CallLog {
 }
 
 impl CallLog {
+    pub fn backup(&self, uuid: &str) -> Option<&SimBackup> {
+        self.backups.iter().find(|backup| backup.uuid == uuid)
+    }
+
     pub fn server(&self, uuid: &str) -> Option<&SimServer> {
         self.servers.iter().find(|server| server.uuid == uuid)
     }

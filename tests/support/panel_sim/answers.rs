@@ -5,7 +5,7 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::{CallLog, Recorded, Shared, SimServer, Standing};
+use super::{CallLog, Recorded, Shared, SimBackup, SimServer, Standing};
 
 type Answer = Response<Full<Bytes>>;
 
@@ -56,6 +56,11 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
     {
         return unknown();
     }
+    if let ["backups", uuid, ..] = path[..]
+        && call_log.backup(uuid).is_none()
+    {
+        return unknown();
+    }
     if let Some(rejection) = rejection(shared, &request) {
         return rejection;
     }
@@ -72,13 +77,48 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
         ("POST", ["servers", uuid, "container", "status"]) if !call_log.without_state_route => {
             state_report(&mut call_log, uuid, &request)
         }
-        ("POST", ["servers", _, "transfer", "failure"]) => no_content(),
+        ("POST", ["servers", _, "transfer", "failure" | "success"]) => no_content(),
+        (_, ["backups", uuid, rest @ ..]) => match call_log.backups.iter_mut().find(|backup| backup.uuid == *uuid) {
+            Some(backup) => backup_call(backup, &request, rest),
+            None => unknown(),
+        },
         ("POST", ["activity"]) => activity(&request),
         ("POST", ["sftp", "auth"]) => sftp_login(&call_log, &request),
         _ => {
             let detail = format!("The route api/remote{} could not be found.", request.path);
             error(404, "NotFoundHttpException", &detail)
         }
+    }
+}
+
+/// Source: remote API, "Backups".
+fn backup_call(backup: &mut SimBackup, request: &Recorded, rest: &[&str]) -> Answer {
+    let bad = |detail: &str| error(400, "BadRequestHttpException", detail);
+    let size = request.query.get("size").and_then(|size| size.parse::<u64>().ok()).unwrap_or(0);
+    match (request.method.as_str(), rest) {
+        ("GET", []) if size == 0 => bad("A non-empty \"size\" query parameter must be provided."),
+        ("GET", []) if backup.completed => {
+            error(409, "ConflictHttpException", "This backup is already in a completed state.")
+        }
+        ("GET", []) if backup.links.is_null() => bad("The configured backup adapter is not an S3 compatible adapter."),
+        ("GET", []) => {
+            backup.uploads += 1;
+            with_json(200, &backup.links)
+        }
+        ("POST", []) if backup.completed => {
+            bad("Cannot update the status of a backup that is already marked as completed.")
+        }
+        ("POST", []) => {
+            let report = request.json();
+            backup.completed = report["successful"] == true;
+            backup.reports.push(report);
+            no_content()
+        }
+        ("POST", ["restore"]) => {
+            backup.restores.push(request.json()["successful"] == true);
+            no_content()
+        }
+        _ => error(405, "MethodNotAllowedHttpException", "The method is not supported for this route."),
     }
 }
 
