@@ -81,7 +81,7 @@ pub(super) fn make(top: &Path, nodes: &Nodes) {
             Node::Link { text } => symlink(OsStr::from_bytes(text), &path).unwrap(),
             Node::Fifo => super::tests::make_fifo(&path),
             Node::SecondName => match &first {
-                Some(first) if first.exists() => fs::hard_link(first, &path).unwrap(),
+                Some(first) if first.symlink_metadata().is_ok_and(|found| found.is_file()) => fs::hard_link(first, &path).unwrap(),
                 _ => continue,
             },
         }
