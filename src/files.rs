@@ -20,6 +20,7 @@
 pub mod account;
 mod accounts;
 mod child;
+mod crash_point;
 pub mod denylist;
 mod error;
 mod file_events;
@@ -34,9 +35,13 @@ mod ownership;
 mod prepare;
 mod quota;
 mod remove;
+pub mod replacement;
 mod scan;
 mod script;
+mod siblings;
+pub mod source;
 pub mod tree;
+mod tree_clone;
 pub mod tree_stream;
 mod usage;
 pub mod user_path;
@@ -58,6 +63,7 @@ pub use file_events::{FileEvents, Written};
 pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 use scan::{Visitor, scan};
+use siblings::Siblings;
 pub use tree::Root;
 
 /// The bytes of a server's files.
@@ -174,13 +180,15 @@ impl Layout {
         self.scan_data(id, cancelled, &mut ownership::Ownership::new(self.uid, self.gid))
     }
 
-    /// Removes everything of a server except its folder in the state folder: files, logs, links, script, machine-id, and
-    /// optionally backups. If its data directory is a link, only the link is removed. Idempotent.
+    /// Removes everything of a server except its folder in the state folder: files, those kept of a replacement, logs, links,
+    /// script, machine-id, and optionally backups. If its data directory is a link, only the link is removed. Idempotent.
     ///
     /// # Errors
     /// Something cannot be removed; everything else is. Call again after the cause is fixed.
     pub fn remove_server(&self, id: ServerId, remove_backups: bool) -> Result<(), FilesError> {
         self.release_quota(id);
+        // Beside the target, if the data directory is a link.
+        let beside = Siblings::of(self, id).remove_all();
         let root = &self.directories.root;
         let mut paths = vec![
             self.directories.server_data(&id),
@@ -199,7 +207,7 @@ impl Layout {
         }
         // An error of one path does not prevent the removal of the others.
         let errors = paths.iter().map(|path| remove::remove_tree(path));
-        errors.fold(Ok(()), Result::and)
+        errors.fold(beside, Result::and)
     }
 
     fn scan_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
@@ -236,5 +244,7 @@ impl Layout {
     }
 }
 
+#[cfg(test)]
+mod test_trees;
 #[cfg(test)]
 mod tests;

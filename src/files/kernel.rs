@@ -1,12 +1,12 @@
-//! System calls without a safe wrapper: project ids of files, the quotas of projects, and events of file systems. The only module
-//! with unsafe code.
+//! System calls without a safe wrapper: project ids of files, the quotas of projects, events of file systems, and subvolumes of
+//! btrfs. The only module with unsafe code.
 //!
 //! All of them work on descriptors. Quotas are asked by the descriptor of any file of their file system (`quotactl_fd`, since Linux
 //! 5.14), and by the block device on older kernels.
 
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -201,6 +201,75 @@ pub(super) fn open_handle(file: BorrowedFd<'_>, handle: &[u8]) -> io::Result<Own
     check(opened)?;
     // SAFETY: the kernel has returned a new descriptor, which belongs to the caller.
     Ok(unsafe { OwnedFd::from_raw_fd(opened as libc::c_int) })
+}
+
+/// `BTRFS_SUPER_MAGIC` of `linux/magic.h`.
+const BTRFS: u32 = 0x9123_683E;
+/// `BTRFS_FIRST_FREE_OBJECTID`: the inode of the top directory of each subvolume.
+const SUBVOLUME_INODE: u64 = 256;
+/// `BTRFS_SUBVOL_RDONLY`.
+const READ_ONLY: u64 = 1 << 1;
+
+/// `struct btrfs_ioctl_vol_args` of `linux/btrfs.h`.
+#[repr(C)]
+struct VolumeName {
+    fd: i64,
+    name: [u8; 4088],
+}
+
+/// `struct btrfs_ioctl_vol_args_v2`, with its unions as the members that are used here.
+#[repr(C)]
+struct SnapshotOf {
+    fd: i64,
+    transid: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
+}
+
+/// `_IOW(BTRFS_IOCTL_MAGIC, number, T)`.
+const fn btrfs_request<T>(number: u32) -> u32 {
+    1 << 30 | (size_of::<T>() as u32) << 16 | 0x94 << 8 | number
+}
+
+const BTRFS_IOC_SUBVOL_CREATE: u32 = btrfs_request::<VolumeName>(14);
+const BTRFS_IOC_SNAP_DESTROY: u32 = btrfs_request::<VolumeName>(15);
+const BTRFS_IOC_SNAP_CREATE_V2: u32 = btrfs_request::<SnapshotOf>(23);
+
+/// Whether an open directory is the top of a btrfs subvolume.
+pub(super) fn is_subvolume(directory: BorrowedFd<'_>) -> bool {
+    let btrfs = rustix::fs::fstatfs(directory).is_ok_and(|found| found.f_type as u32 == BTRFS);
+    btrfs && rustix::fs::fstat(directory).is_ok_and(|found| found.st_ino == SUBVOLUME_INODE)
+}
+
+/// Creates a btrfs subvolume in an open directory.
+pub(super) fn create_subvolume(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    on_volume(parent, BTRFS_IOC_SUBVOL_CREATE, &VolumeName { fd: 0, name: padded(name)? })
+}
+
+/// Creates a read-only snapshot of a btrfs subvolume in an open directory, as it is at one moment.
+pub(super) fn snapshot_subvolume(subvolume: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    let fd = subvolume.as_raw_fd().into();
+    let arguments = SnapshotOf { fd, transid: 0, flags: READ_ONLY, unused: [0; 4], name: padded(name)? };
+    on_volume(parent, BTRFS_IOC_SNAP_CREATE_V2, &arguments)
+}
+
+/// Removes a btrfs subvolume in an open directory, with all files in it.
+pub(super) fn destroy_subvolume(parent: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    on_volume(parent, BTRFS_IOC_SNAP_DESTROY, &VolumeName { fd: 0, name: padded(name)? })
+}
+
+/// `request` is one of those above, and `T` its structure.
+fn on_volume<T>(parent: BorrowedFd<'_>, request: u32, arguments: &T) -> io::Result<()> {
+    // SAFETY: the kernel reads one `T` from the pointer, which is valid for the call.
+    check(unsafe { libc::ioctl(parent.as_raw_fd(), request as _, &raw const *arguments) }.into())
+}
+
+/// A name that ends with a NUL, as the kernel reads it.
+fn padded<const N: usize>(name: &CStr) -> io::Result<[u8; N]> {
+    let (mut field, bytes) = ([0; N], name.to_bytes_with_nul());
+    field.get_mut(..bytes.len()).ok_or(rustix::io::Errno::NAMETOOLONG)?.copy_from_slice(bytes);
+    Ok(field)
 }
 
 /// The path of the block device of a file's file system.

@@ -9,6 +9,8 @@
 //! quota of the project                the limit, and what is used
 //! ```
 //!
+//! A tree that will replace a server's files has another project with the same limit, and keeps it (ADR 47).
+//!
 //! The id is the panel's number of the server, as on Wings, unless another server or `/etc/projid` or `/etc/projects` has it. Those
 //! without a panel, and those whose number is taken, get one above 2^31, derived from their UUID.
 
@@ -25,6 +27,7 @@ use rustix::io::Errno;
 
 use super::kernel::{self, Project, ProjectQuotas};
 use super::scan::{FLAGS, Visitor};
+use super::siblings::{Siblings, TREE};
 use super::{FilesError, Layout};
 use crate::model::{Quota, ServerId};
 
@@ -129,15 +132,46 @@ impl Layout {
         Ok(project)
     }
 
+    /// Puts an empty directory beside a server's into a project of its own, with the limit of the server. Returns the projects of the
+    /// two; `None` where the kernel does not enforce the limit of the server's files.
+    pub(super) fn assign_beside(&self, id: ServerId, path: &Path, limit: Option<u64>) -> io::Result<Option<(u32, u32)>> {
+        let Quota::Assigned { project: of_data, .. } = self.quota(id) else { return Ok(None) };
+        let _choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = self.taken(id).into_iter().chain(self.projects_of(id)).collect();
+        let free = candidates(id, 0).find(|candidate| !taken.contains(candidate));
+        let project = free.ok_or_else(|| io::Error::other("no project id is free"))?;
+        let top = rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
+        kernel::set_project_limit(top.as_fd(), project, limit)?;
+        kernel::set_project(top.as_fd(), Project { id: project, inherited: true })?;
+        // What is made in it has the project, so all of its files are visited.
+        rustix::fs::fsetxattr(&top, VISITED, project.to_string().as_bytes(), XattrFlags::empty())?;
+        Ok(Some((of_data, project)))
+    }
+
+    /// Removes the limit of the project of a directory beside a server's, which is about to be removed.
+    pub(super) fn release_beside(&self, path: &Path) {
+        let Some(top) = rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty()).ok().filter(|_| self.quotas) else {
+            return;
+        };
+        if let Ok(Quota::Assigned { project, limit: Some(_) }) = observed(top.as_fd()) {
+            let _ = kernel::set_project_limit(top.as_fd(), project, None);
+        }
+    }
+
+    /// The projects of a server's files and of the trees beside them.
+    fn projects_of(&self, id: ServerId) -> Vec<u32> {
+        let siblings = Siblings::of(self, id);
+        let trees = [siblings.data(), siblings.staging().join(TREE), siblings.former().join(TREE)];
+        let tops = trees.iter().filter_map(|path| rustix::fs::open(path, FLAGS, Mode::empty()).ok());
+        tops.filter_map(|top| kernel::project(top.as_fd()).ok()).map(|project| project.id).collect()
+    }
+
     /// The project ids that belong to others.
     fn taken(&self, id: ServerId) -> Vec<u32> {
         let folders = fs::read_dir(self.directories.root.join("servers")).into_iter().flatten().flatten();
         let names = folders.filter_map(|folder| folder.file_name().into_string().ok());
         let others = names.filter_map(|name| name.parse::<ServerId>().ok()).filter(|other| *other != id);
-        let of_servers = others.filter_map(|other| {
-            let top = self.open_top(other).ok()?;
-            kernel::project(top.as_fd()).ok().map(|project| project.id)
-        });
+        let of_servers = others.flat_map(|other| self.projects_of(other));
         let names = fs::read_to_string("/etc/projid").unwrap_or_default();
         let paths = fs::read_to_string("/etc/projects").unwrap_or_default();
         of_servers.chain(named_projects(&names, id)).chain(projects_of_paths(&paths, &self.data(id))).collect()
@@ -200,8 +234,8 @@ fn observed(top: BorrowedFd<'_>) -> io::Result<Quota> {
 }
 
 /// Puts files into a project. A directory comes before its entries, so what is made in it meanwhile has the project already.
-struct Assignment {
-    project: u32,
+pub(super) struct Assignment {
+    pub(super) project: u32,
 }
 
 impl Visitor for Assignment {

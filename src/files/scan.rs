@@ -35,6 +35,16 @@ pub(super) trait Visitor {
     /// Handles a directory, including the top one, before its entries.
     fn directory(&mut self, directory: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()>;
 
+    /// As [`directory`](Self::directory), with its name in the directory that was entered last; the top one has none.
+    fn entered(&mut self, _name: &CStr, directory: BorrowedFd<'_>, stat: &Stat) -> rustix::io::Result<()> {
+        self.directory(directory, stat)
+    }
+
+    /// Handles the end of the directory that was entered last.
+    fn left(&mut self) -> rustix::io::Result<()> {
+        Ok(())
+    }
+
     /// Handles any other entry. The name may refer to another file by now.
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> rustix::io::Result<()>;
 }
@@ -149,7 +159,7 @@ impl<'a, V: Visitor> DiskScan<'a, V> {
             return;
         }
         let entered = rustix::fs::fstat(&directory).and_then(|stat| {
-            self.visitor.directory(directory.as_fd(), &stat)?;
+            self.visitor.entered(name, directory.as_fd(), &stat)?;
             Ok((Dir::new(directory)?, (stat.st_dev, stat.st_ino)))
         });
         match entered {
@@ -169,6 +179,9 @@ impl<'a, V: Visitor> DiskScan<'a, V> {
 
     /// Continues with the parent.
     fn leave(&mut self) {
+        if let Err(errno) = self.visitor.left() {
+            self.failed(c"", errno);
+        }
         let closed = |parent: &&mut Frame| parent.entries.is_none();
         let (Some(done), Some(parent)) = (self.frames.pop(), self.frames.last_mut().filter(closed)) else {
             return;
