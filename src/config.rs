@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+mod backups;
 mod configure;
 mod directories;
 mod docker;
@@ -33,6 +34,7 @@ mod socket;
 mod timezone;
 mod update;
 
+pub use backups::{AllowedHosts, BackupsConfig};
 pub use configure::{ConfigureError, write_configuration};
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};

@@ -36,5 +36,6 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod upload;
 pub mod wait;
 pub mod yaml;

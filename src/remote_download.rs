@@ -1,13 +1,15 @@
-//! Downloads files from the internet into a server's directory ("pull").
+//! Downloads files from the internet into a server's directory ("pull"), and archives of backups for a restore (`backup`).
 //!
 //! The URL comes from a user, so a request must not reach the node's own networks: see `address`. The file is written under a
 //! temporary name and renamed when it is complete; its size is charged to the server's disk limit before the first byte.
 //!
-//! Source: HTTP API, "Files", pull.
+//! Source: HTTP API, "Files", pull; "Backups".
 
 mod address;
+mod backup;
 mod error;
 mod name;
+mod reader;
 mod request;
 
 use std::ffi::OsStr;
@@ -17,7 +19,9 @@ use bytes::{Bytes, BytesMut};
 use url::Url;
 
 pub use address::is_allowed;
+pub use backup::{BackupDownloads, BackupLinkError, BackupStream};
 pub use error::DownloadError;
+pub use reader::BackupReader;
 pub use request::Downloads;
 
 use crate::files::tree::{Incoming, NewFile, Tree, TreeError};

@@ -38,6 +38,8 @@ pub const PARKED: Growth = Growth { initial: Duration::from_secs(30), factor: 2.
 pub const ACTIVITY: Growth = Growth { initial: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(60) };
 /// Orders of a certificate: authorities limit failures to five an hour.
 pub const ACME: Growth = Growth { initial: Duration::from_secs(300), factor: 2.0, cap: Duration::from_secs(6 * 3600) };
+/// Parts of an upload, and broken downloads of backups.
+pub const STORE: Growth = Growth { initial: Duration::from_millis(500), factor: 2.0, cap: Duration::from_secs(30) };
 /// Image pulls.
 pub const IMAGE: Growth = Growth { initial: Duration::from_millis(500), factor: 3.0, cap: Duration::from_secs(300) };
 /// Long blocking work.

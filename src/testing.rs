@@ -22,7 +22,7 @@ use crate::tasks::{Blocking, Tasks};
 
 pub use disk::TestDisk;
 pub use node::{TestNode, TestNodeBuilder};
-pub use panel::{PanelCall, PanelFaults, PanelSide, PanelState, TestPanel};
+pub use panel::{PanelBackup, PanelCall, PanelFaults, PanelSide, PanelState, TestPanel};
 
 /// The image of [`panel_server`] and [`file_manifest`].
 pub const IMAGE: &str = "game:1";

@@ -17,7 +17,7 @@ mod system;
 
 pub use alula::{AlulaFile, PullPolicy};
 pub use docker::{DockerFile, LogConfigFile, NetworkFile, OverheadFile, RegistryFile};
-pub use system::{SftpFile, SystemFile};
+pub use system::{BackupsFile, SftpFile, SystemFile, TransfersFile};
 
 section! {
     /// The whole file.

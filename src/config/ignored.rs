@@ -12,10 +12,6 @@ const MAX: usize = 30;
 
 /// Keys of Wings that are accepted without effect in this version.
 const UNSUPPORTED: &[&str] = &[
-    "system.backups.write_limit",
-    "system.backups.compression_level",
-    "system.backups.restore_host_allowlist",
-    "system.transfers.download_limit",
     "system.transfers.storage_pool.enabled",
     "system.transfers.storage_pool.pool_name",
     "system.openat_mode",
@@ -179,9 +175,9 @@ mod tests {
     fn unsupported_keys_with_the_default_are_not_named() {
         assert!(unsupported_keys(&ConfigFile::default()).is_empty());
         let mut file = ConfigFile::default();
-        file.system.transfers.download_limit = 5;
+        file.system.transfers.storage_pool.enabled = true;
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.transfers.download_limit"]);
+        assert_eq!(unsupported_keys(&file), ["system.transfers.storage_pool.enabled"]);
     }
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::backups::transfer_limit;
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
 use super::{
-    ApiConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries, SftpConfig,
-    SocketAccess, Variables,
+    ApiConfig, BackupsConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries,
+    SftpConfig, SocketAccess, Variables,
 };
 
 /// Starts at the same time after a boot, where the file leaves it open: at least as many.
@@ -88,6 +89,10 @@ pub struct NodeConfig {
     pub check_permissions_on_boot: bool,
     /// Whether a server's local backups are deleted with it.
     pub remove_backups_on_server_delete: bool,
+    /// How backups are made and restored.
+    pub backups: BackupsConfig,
+    /// Bytes per second of all transfers together; `None` for no limit.
+    pub transfer_limit: Option<u64>,
     /// Passes that run at the same time.
     pub workers: usize,
     /// Installers that run at the same time.
@@ -225,6 +230,8 @@ impl NodeConfig {
         let console_backlog = lenient.within(key, backlog, 0..=MAX_BACKLOG, "lines", 150);
         let allowed_mounts = allowed_mounts(&file.allowed_mounts, lenient);
         let files = FilesConfig::resolve(file, lenient);
+        let backups = BackupsConfig::resolve(&system.backups, lenient);
+        let transfer_limit = transfer_limit(&system.transfers, lenient);
         let invalid = std::mem::take(&mut lenient.1);
         if !invalid.is_empty() {
             return Err(invalid);
@@ -280,6 +287,8 @@ impl NodeConfig {
             activity_batch: activity_batch as usize,
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
+            backups,
+            transfer_limit,
             workers,
             concurrent_installs,
             concurrent_starts: if starts == 0 { cores().max(MIN_STARTS) } else { starts },

@@ -9,7 +9,7 @@ use super::pushed::put;
 use super::*;
 
 /// Keys of the file.
-const KEYS: [&str; 62] = [
+const KEYS: [&str; 65] = [
     "debug",
     "app_name",
     "uuid",
@@ -43,6 +43,9 @@ const KEYS: [&str; 62] = [
     "system.crash_detection_activity_lines",
     "system.backups.write_limit",
     "system.backups.compression_level",
+    "system.backups.restore_host_allowlist",
+    "system.backups.concurrent_backups",
+    "system.backups.upload_limit",
     "docker.network.interface",
     "docker.network.dns",
     "docker.network.name",

@@ -170,6 +170,13 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
         ("allowed_mounts: [mnt, /mnt]", "allowed_mounts", "it is left out"),
         ("throttles: {lines: 0}", "throttles.lines", "2000 is used"),
         ("throttles: {line_reset_interval: -1}", "throttles.line_reset_interval", "100 is used"),
+        ("system: {backups: {compression_level: best}}", "system.backups.compression_level", "best_speed is used"),
+        (
+            "system: {backups: {restore_host_allowlist: [minio.local, 'http://minio']}}",
+            "system.backups.restore_host_allowlist",
+            "it is left out",
+        ),
+        ("system: {backups: {concurrent_backups: 0}}", "system.backups.concurrent_backups", "2 is used"),
         ("system: {websocket_log_count: -5}", "system.websocket_log_count", "150 is used"),
     ] {
         let node = meaning(&format!("{PANEL}{text}"));
@@ -186,7 +193,7 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
 fn values_that_have_no_effect_here_are_never_refused() {
     for text in [
         "system: {openat_mode: bogus}",
-        "system: {backups: {compression_level: best, write_limit: -1}}",
+        "system: {backups: {write_limit: -1, upload_limit: -1}, transfers: {download_limit: -1}}",
         "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",
         "docker: {log_config: {type: bogus, config: {a: b}}, registries: {'': {}, '::': {username: a}}}",
         "docker: {overhead: {multipliers: {1_024: 1.2, 0x800: 1.1}}}",
@@ -426,9 +433,11 @@ fn debug_takes_precedence_over_quiet() {
 
 #[test]
 fn unsupported_keys_are_named_in_one_notice() {
-    let loaded = load_text("system: {transfers: {download_limit: 5, storage_pool: {enabled: true}}}").unwrap();
+    let loaded =
+        load_text("system: {openat_mode: openat, transfers: {download_limit: 5, storage_pool: {enabled: true}}}")
+            .unwrap();
     let [notice] = loaded.notices.as_slice() else { panic!("{:?}", loaded.notices) };
-    assert!(notice.ends_with("system.transfers.download_limit, system.transfers.storage_pool.enabled"), "{notice}");
+    assert!(notice.ends_with("system.transfers.storage_pool.enabled, system.openat_mode"), "{notice}");
 }
 
 #[test]

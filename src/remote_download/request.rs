@@ -133,7 +133,7 @@ impl Resolve for Checked {
 /// All addresses of a name are refused.
 #[derive(Debug, thiserror::Error)]
 #[error("all addresses of {0} are of private networks")]
-struct Refused(String);
+pub(super) struct Refused(pub(super) String);
 
 pub(super) fn failed(error: reqwest::Error) -> DownloadError {
     let mut source = error.source();
@@ -147,7 +147,7 @@ pub(super) fn failed(error: reqwest::Error) -> DownloadError {
 }
 
 /// The message of the innermost error, which names the reason. The outer ones repeat the URL.
-fn cause(error: reqwest::Error) -> String {
+pub(super) fn cause(error: reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = &error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -128,6 +128,10 @@ section! {
         "compression_level" compression_level: String = "best_speed".into(),
         /// Private hosts, addresses and CIDRs that a restore may download from.
         "restore_host_allowlist" restore_host_allowlist: Vec<String> = Vec::new(),
+        /// Backups that run at the same time.
+        "concurrent_backups" concurrent_backups: i64 = 2,
+        /// MiB per second of all uploads together; below 1 is unlimited.
+        "upload_limit" upload_limit: i64 = 0,
         /// Delete a server's local backups with the server.
         "remove_backups_on_server_delete" remove_backups_on_server_delete: bool = true,
     }

@@ -76,6 +76,8 @@ fn table() -> Vec<(&'static str, Value, Value)> {
         ("system.backups.write_limit", json!(0), json!(20)),
         ("system.backups.compression_level", json!("best_speed"), json!("none")),
         ("system.backups.restore_host_allowlist", json!([]), json!(["minio.local"])),
+        ("system.backups.concurrent_backups", json!(2), json!(1)),
+        ("system.backups.upload_limit", json!(0), json!(20)),
         ("system.backups.remove_backups_on_server_delete", json!(true), json!(false)),
         ("system.transfers.download_limit", json!(0), json!(20)),
         ("system.transfers.storage_pool.enabled", json!(false), json!(true)),
