@@ -9,6 +9,7 @@
 //!
 //! Source: file system, "Archives made through the file API" and "Decompress".
 
+pub mod backup;
 mod compress;
 mod deflate;
 mod error;

@@ -32,6 +32,7 @@ pub mod log;
 mod mount_table;
 mod mounted;
 mod ownership;
+pub mod page_cache;
 mod prepare;
 mod quota;
 mod remove;

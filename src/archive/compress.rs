@@ -239,10 +239,10 @@ impl Write for Sink {
 /// Marks the error of a cancelled operation.
 #[derive(Debug, thiserror::Error)]
 #[error("cancelled")]
-struct Stopped;
+pub(super) struct Stopped;
 
 /// An error of the archive that is written, or of the file that is read into it.
-fn sink_error(error: io::Error) -> ArchiveError {
+pub(super) fn sink_error(error: io::Error) -> ArchiveError {
     if error.get_ref().is_some_and(|inner| inner.is::<Stopped>()) {
         return ArchiveError::Cancelled;
     }
@@ -252,7 +252,7 @@ fn sink_error(error: io::Error) -> ArchiveError {
     }
 }
 
-fn tree_error(error: TreeError) -> ArchiveError {
+pub(super) fn tree_error(error: TreeError) -> ArchiveError {
     match error {
         TreeError::NoSpace(_) => ArchiveError::NoSpace,
         TreeError::Cancelled(_) => ArchiveError::Cancelled,

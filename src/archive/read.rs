@@ -17,6 +17,8 @@ use super::source::Source;
 use crate::progress::Progress;
 use codec::Codec;
 
+pub(super) use tar::is_header;
+
 /// Bytes of content that are moved at once.
 const BUFFER: usize = 128 << 10;
 

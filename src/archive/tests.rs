@@ -1,6 +1,6 @@
 //! Archives against a real directory: what they contain, what they must not do, and random damage.
 
-mod build;
+pub(super) mod build;
 mod formats;
 mod hostile;
 mod mutated;
@@ -22,17 +22,17 @@ use crate::files::user_path::UserPath;
 use crate::progress::Progress;
 
 /// A server's directory with something outside of it.
-struct Server {
-    folder: tempfile::TempDir,
-    tree: Tree,
+pub(super) struct Server {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) tree: Tree,
 }
 
 impl Server {
-    fn new(limit: Option<u64>) -> Self {
+    pub(super) fn new(limit: Option<u64>) -> Self {
         Self::with_denylist(limit, &[])
     }
 
-    fn with_denylist(limit: Option<u64>, denylist: &[&str]) -> Self {
+    pub(super) fn with_denylist(limit: Option<u64>, denylist: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for directory in ["server", "outside"] {
             fs::create_dir(folder.path().join(directory)).unwrap();
@@ -44,12 +44,12 @@ impl Server {
         Self { tree: Tree::new(root, denylist, DiskAccount::new(limit, 0)), folder }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("server").join(name)
     }
 
     /// Puts a file there, uncharged.
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub(super) fn put(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
@@ -86,7 +86,7 @@ impl Server {
     }
 
     /// Nothing outside has changed, and no unfinished file is left inside.
-    fn assert_confined(&self) {
+    pub(super) fn assert_confined(&self) {
         let mut outside = BTreeMap::new();
         collect(&self.folder.path().join("outside"), "", &mut outside);
         assert_eq!(outside, BTreeMap::from([("secret".to_owned(), file("secret"))]));

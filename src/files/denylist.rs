@@ -12,6 +12,13 @@ use super::user_path::UserPath;
 /// The size of a compiled rule, in bytes. A larger one is dropped.
 const MAX_COMPILED: usize = 1 << 18;
 
+/// The memory in which the matcher of a rule keeps its states, in bytes. Rules that need more are matched more slowly.
+const MAX_CACHED: usize = 2 << 20;
+
+/// What a rule of a user may take, as memory and as time for each byte of a path: this, and more for each byte of its text.
+const USER_COMPILED: (usize, usize) = (4 << 10, 64);
+const USER_CACHED: usize = 64 << 10;
+
 /// The rules of an egg. Without rules nothing is denied.
 #[derive(Debug, Clone, Default)]
 pub struct Denylist {
@@ -28,7 +35,14 @@ struct Rule {
 impl Denylist {
     /// Reads rules, one in each line. Empty lines, comments, and lines that are no pattern are dropped.
     pub fn new<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Self {
-        Self { rules: lines.into_iter().filter_map(|line| rule(line.as_ref())).collect() }
+        let rules = lines.into_iter();
+        Self { rules: rules.filter_map(|line| rule(line.as_ref(), |_| MAX_COMPILED, MAX_CACHED)).collect() }
+    }
+
+    /// As [`new`](Self::new), for rules that a user writes: those out of proportion to their text are dropped.
+    pub fn of_user<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Self {
+        let size = |length| USER_COMPILED.0 + USER_COMPILED.1 * length;
+        Self { rules: lines.into_iter().filter_map(|line| rule(line.as_ref(), size, USER_CACHED)).collect() }
     }
 
     /// Whether it denies nothing.
@@ -38,17 +52,40 @@ impl Denylist {
 
     /// Whether a path is denied: the last rule that matches counts.
     pub fn denies(&self, path: &UserPath) -> bool {
-        let path = path.as_bytes();
+        self.matches(path.as_bytes())
+    }
+
+    /// Whether a directory is denied with what is in it, as far as no rule allows something below: also by a rule that ends in `/`.
+    pub fn denies_directory(&self, path: &UserPath) -> bool {
+        !path.is_root() && self.matches(&[path.as_bytes(), b"/"].concat())
+    }
+
+    /// Whether a rule allows what an earlier one denies.
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.allows)
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
         let last = self.rules.iter().rev().find(|rule| rule.pattern.is_match(path));
         !path.is_empty() && last.is_some_and(|rule| !rule.allows)
     }
 }
 
-fn rule(line: &str) -> Option<Rule> {
-    let line = line.trim_end_matches('\r').trim_matches(' ');
-    if line.is_empty() || line.starts_with('#') {
+/// Whether a line has a rule: it is neither empty nor a comment.
+pub fn is_rule(line: &str) -> bool {
+    let line = trimmed(line);
+    !line.is_empty() && !line.starts_with('#')
+}
+
+fn trimmed(line: &str) -> &str {
+    line.trim_end_matches('\r').trim_matches(' ')
+}
+
+fn rule(line: &str, max_compiled: impl Fn(usize) -> usize, max_cached: usize) -> Option<Rule> {
+    if !is_rule(line) {
         return None;
     }
+    let line = trimmed(line);
     let (allows, line) = match line.strip_prefix('!') {
         Some(rest) => (true, rest),
         None => (false, line),
@@ -58,7 +95,8 @@ fn rule(line: &str) -> Option<Rule> {
     let pattern = RegexBuilder::new(&expression(line))
         .unicode(false)
         .dot_matches_new_line(true)
-        .size_limit(MAX_COMPILED)
+        .size_limit(max_compiled(line.len()))
+        .dfa_size_limit(max_cached)
         .build()
         .ok()?;
     Some(Rule { pattern, allows })

@@ -1,5 +1,5 @@
-//! System calls without a safe wrapper: project ids of files, the quotas of projects, events of file systems, and subvolumes of
-//! btrfs. The only module with unsafe code.
+//! System calls without a safe wrapper: project ids of files, the quotas of projects, events of file systems, what of a file is in
+//! memory, and subvolumes of btrfs. The only module with unsafe code.
 //!
 //! All of them work on descriptors. Quotas are asked by the descriptor of any file of their file system (`quotactl_fd`, since Linux
 //! 5.14), and by the block device on older kernels.
@@ -201,6 +201,18 @@ pub(super) fn open_handle(file: BorrowedFd<'_>, handle: &[u8]) -> io::Result<Own
     check(opened)?;
     // SAFETY: the kernel has returned a new descriptor, which belongs to the caller.
     Ok(unsafe { OwnedFd::from_raw_fd(opened as libc::c_int) })
+}
+
+/// The pages of a part of a file that are in memory. Since Linux 6.5.
+pub(super) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<u64> {
+    /// `cachestat`, which has this number on every architecture.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [offset, length];
+    // Pages that are cached, dirty, being written, evicted, evicted recently.
+    let mut found = [0_u64; 5];
+    // SAFETY: the kernel reads two and writes five integers of 64 bits, and both arrays are valid for the call.
+    check(unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), range.as_ptr(), found.as_mut_ptr(), 0) })?;
+    Ok(found[0])
 }
 
 /// `BTRFS_SUPER_MAGIC` of `linux/magic.h`.

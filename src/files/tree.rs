@@ -16,6 +16,7 @@ mod name_list;
 mod names;
 mod open_file;
 mod open_files;
+mod place;
 mod removal;
 mod root;
 mod walk;
@@ -44,7 +45,8 @@ pub use open_file::{OpenFile, OpenFlags};
 use open_files::OpenFiles;
 pub use removal::{Recursive, Removed};
 pub use root::Root;
-pub use walk::{Visit, WalkEntry};
+pub use place::Place;
+pub use walk::{Visit, Visitor, WalkEntry};
 
 /// Attempts for a name that becomes a link at the same time.
 const ATTEMPTS: usize = 16;

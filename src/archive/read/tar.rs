@@ -18,7 +18,7 @@ use super::{BUFFER, Visitor, copy};
 pub(super) const BLOCK: u64 = 512;
 
 /// Whether the block is the header of an entry: its checksum is right.
-pub(super) fn is_header(block: &[u8]) -> bool {
+pub(in super::super) fn is_header(block: &[u8]) -> bool {
     let Ok(block) = <&[u8; BLOCK as usize]>::try_from(block) else {
         return false;
     };

@@ -15,7 +15,7 @@ pub(super) const TIME: u64 = 1_000_000_000;
 const DOS_TIME: u32 = (2001 - 1980) << 25 | 9 << 21 | 9 << 16 | 1 << 11 | 46 << 5 | 20;
 
 #[derive(Debug, Clone)]
-pub(super) enum Item<'a> {
+pub(in super::super) enum Item<'a> {
     File(&'a str, &'a [u8]),
     Directory(&'a str),
     Symlink(&'a str, &'a str),
@@ -54,7 +54,7 @@ pub(super) fn build(kind: &str, items: &[Item<'_>]) -> Vec<u8> {
 }
 
 /// Compresses a stream; the format has this extension.
-pub(super) fn pack(extension: &str, data: &[u8]) -> Vec<u8> {
+pub(in super::super) fn pack(extension: &str, data: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     match extension {
         "tar" => packed.extend_from_slice(data),
@@ -95,7 +95,7 @@ pub(super) fn pack(extension: &str, data: &[u8]) -> Vec<u8> {
     packed
 }
 
-pub(super) fn tar(items: &[Item<'_>]) -> Vec<u8> {
+pub(in super::super) fn tar(items: &[Item<'_>]) -> Vec<u8> {
     let mut archive = Vec::new();
     for item in items {
         let (name, mode, content) = item.parts();

@@ -67,6 +67,10 @@ pub struct Incoming {
     credit: u64,
     credited: Option<(u64, u64)>,
     handle: Option<Handle>,
+    /// It was created with its final name.
+    named: bool,
+    /// It ends with bytes that were skipped.
+    ends_with_hole: bool,
     committed: bool,
 }
 
@@ -91,6 +95,30 @@ impl Tree {
         };
         let mut incoming = Incoming::new(self, file, location, temporary, mode);
         incoming.begin(existing.as_ref(), new.size).map_err(TreeError::io(ACTION, path))?;
+        Ok(incoming)
+    }
+
+    /// Begins a new file at a location. Where its name is free it gets it at once, which is faster.
+    ///
+    /// # Errors
+    /// Something other than a regular file is there, or its size does not fit.
+    pub(super) fn create_at(&self, location: Location, mode: u32, size: Option<u64>) -> Result<Incoming, TreeError> {
+        let path = location.path().clone();
+        let name = location.name().to_owned();
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let named = rustix::fs::openat(location.parent(), &name, flags, Mode::RUSR | Mode::WUSR);
+        let (named, existing, temporary, file) = match named {
+            Ok(file) => (true, None, name, File::from(file)),
+            Err(Errno::EXIST) => {
+                let existing = replaceable(&location, &path)?;
+                let (temporary, file) = self.temporary(&location).map_err(TreeError::system(ACTION, &path))?;
+                (false, existing, temporary, file)
+            }
+            Err(errno) => return Err(TreeError::system(ACTION, &path)(errno)),
+        };
+        let mut incoming = Incoming::new(self, file, location, temporary, mode & 0o777);
+        incoming.named = named;
+        incoming.begin(existing.as_ref(), size).map_err(TreeError::io(ACTION, &path))?;
         Ok(incoming)
     }
 
@@ -134,7 +162,7 @@ impl Tree {
 }
 
 /// What is at a location, if a new file may take its place.
-fn replaceable(location: &Location, path: &UserPath) -> Result<Option<Stat>, TreeError> {
+pub(super) fn replaceable(location: &Location, path: &UserPath) -> Result<Option<Stat>, TreeError> {
     let found = match stat(location) {
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(None),
@@ -168,6 +196,8 @@ impl Incoming {
             credit: 0,
             credited: None,
             handle: None,
+            named: false,
+            ends_with_hole: false,
             committed: false,
         }
     }
@@ -205,6 +235,18 @@ impl Incoming {
         self.modified = Some(modified);
     }
 
+    /// Appends zeros, as a hole where the file system has holes.
+    ///
+    /// # Errors
+    /// They do not fit.
+    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.reserve(self.written.saturating_add(bytes))?;
+        self.written += bytes;
+        self.file.seek(io::SeekFrom::Start(self.written))?;
+        self.ends_with_hole = true;
+        Ok(())
+    }
+
     /// Copies at most `most` bytes of a file from its position, by the kernel where it can. Returns the number; zero is the end.
     ///
     /// # Errors
@@ -235,6 +277,11 @@ impl Incoming {
     pub fn commit(mut self) -> Result<Created, TreeError> {
         self.finish()?;
         let path = self.location.path().clone();
+        if self.named {
+            self.settle(0).map_err(TreeError::io(ACTION, &path))?;
+            self.keep();
+            return Ok(Created { replaced: false });
+        }
         let error = |errno| TreeError::system(ACTION, &path)(errno);
         let shared = self.tree.shared.clone();
         let held = shared.open_files.held();
@@ -296,6 +343,9 @@ impl Incoming {
     fn finish(&mut self) -> Result<(), TreeError> {
         let path = self.location.path();
         let error = |errno| TreeError::system(ACTION, path)(errno);
+        if self.ends_with_hole {
+            rustix::fs::ftruncate(&self.file, self.written).map_err(error)?;
+        }
         if self.mode != 0o600 {
             rustix::fs::fchmod(&self.file, Mode::from_raw_mode(self.mode)).map_err(error)?;
         }
@@ -350,6 +400,7 @@ impl Write for Incoming {
         self.reserve(self.written.saturating_add(bytes.len() as u64))?;
         let written = self.file.write(bytes)?;
         self.written += written as u64;
+        self.ends_with_hole = false;
         Ok(written)
     }
 

@@ -62,7 +62,7 @@ impl Tree {
     }
 
     /// Creates a directory that belongs to the server's user.
-    fn make(&self, location: &Location, path: &UserPath, mode: u32) -> Result<bool, TreeError> {
+    pub(super) fn make(&self, location: &Location, path: &UserPath, mode: u32) -> Result<bool, TreeError> {
         let error = |errno| TreeError::system(ACTION, path)(errno);
         let mode = Mode::from_raw_mode(mode & 0o777);
         match rustix::fs::mkdirat(location.parent(), location.name(), mode) {

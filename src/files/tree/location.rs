@@ -28,7 +28,7 @@ const MAX_LINKS: usize = 40;
 const ACTION: &str = "open";
 
 /// Opens a directory to resolve names in it only, without a right to read it.
-const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Whether a link at the last name is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +49,26 @@ pub(in crate::files) struct Location {
 
 #[derive(Debug)]
 enum Parent {
-    Root(Arc<OwnedFd>),
+    /// The root, or a directory that several locations share.
+    Shared(Arc<OwnedFd>),
     Below(OwnedFd),
 }
 
 impl AsFd for Parent {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Root(root) => root.as_fd(),
+            Self::Shared(directory) => directory.as_fd(),
             Self::Below(directory) => directory.as_fd(),
         }
     }
 }
 
 impl Location {
+    /// A name in a directory that was opened before.
+    pub(super) fn in_directory(directory: Arc<OwnedFd>, name: &OsStr, path: UserPath) -> Self {
+        Self { parent: Parent::Shared(directory), name: name.to_owned(), path }
+    }
+
     /// The directory that contains it.
     pub(in crate::files) fn parent(&self) -> BorrowedFd<'_> {
         self.parent.as_fd()
@@ -139,7 +145,7 @@ fn without_links(
     method: Method,
 ) -> Result<Option<Location>, TreeError> {
     let (Some(name), Some(parent)) = (path.name(), path.parent()) else {
-        return Ok(Some(Location { parent: Parent::Root(root.clone()), name: ".".into(), path: UserPath::root() }));
+        return Ok(Some(Location { parent: Parent::Shared(root.clone()), name: ".".into(), path: UserPath::root() }));
     };
     let parent = match open_directory(root, &parent, method) {
         Ok(parent) => parent,
@@ -154,9 +160,20 @@ fn without_links(
 }
 
 /// Opens a directory below the root. No name in the path may be a link.
+///
+/// # Errors
+/// `LOOP`, `NOTDIR` or `AGAIN` for a link; others of the system.
+pub(super) fn open_without_links(root: &Arc<OwnedFd>, path: &UserPath) -> rustix::io::Result<Arc<OwnedFd>> {
+    Ok(match open_directory(root, path, Method::of_this_kernel())? {
+        Parent::Shared(directory) => directory,
+        Parent::Below(directory) => Arc::new(directory),
+    })
+}
+
+/// As [`open_without_links`].
 fn open_directory(root: &Arc<OwnedFd>, path: &UserPath, method: Method) -> rustix::io::Result<Parent> {
     if path.is_root() {
-        return Ok(Parent::Root(root.clone()));
+        return Ok(Parent::Shared(root.clone()));
     }
     if method == Method::Kernel {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -165,7 +182,7 @@ fn open_directory(root: &Arc<OwnedFd>, path: &UserPath, method: Method) -> rusti
             opened => return opened.map(Parent::Below),
         }
     }
-    let mut directory = Parent::Root(root.clone());
+    let mut directory = Parent::Shared(root.clone());
     for name in path.as_path() {
         directory = Parent::Below(rustix::fs::openat(&directory, name, DIRECTORY, Mode::empty())?);
     }
@@ -205,7 +222,7 @@ struct Walker<'a> {
 impl<'a> Walker<'a> {
     fn new(root: &'a Arc<OwnedFd>, asked: &'a UserPath, method: Method) -> Self {
         let names = asked.as_path().iter().rev().map(|name| Some(name.to_owned()));
-        let directory = Parent::Root(root.clone());
+        let directory = Parent::Shared(root.clone());
         Self { root, asked, method, directory, resolved: UserPath::root(), pending: names.collect(), links: 0 }
     }
 
@@ -228,7 +245,7 @@ impl<'a> Walker<'a> {
         }
         // A link has led up: to a directory that is known by its path only.
         let Some(name) = self.resolved.name().map(OsStr::to_owned) else {
-            return Ok(Location { parent: Parent::Root(self.root.clone()), name: ".".into(), path: UserPath::root() });
+            return Ok(Location { parent: Parent::Shared(self.root.clone()), name: ".".into(), path: UserPath::root() });
         };
         self.up()?;
         Ok(self.at(name))

@@ -89,11 +89,17 @@ impl WalkEntry<'_> {
 }
 
 /// Handles what a walk finds.
-pub(super) trait Visitor {
+pub trait Visitor {
     /// Handles an entry, a directory before its entries.
+    ///
+    /// # Errors
+    /// Of the visitor; it ends the walk.
     fn entry(&mut self, entry: WalkEntry<'_>) -> Result<Visit, TreeError>;
 
-    /// Handles the end of a directory that was entered.
+    /// Handles the end of a directory that was entered. `parent` is open and contains it as `name`.
+    ///
+    /// # Errors
+    /// Of the visitor; it ends the walk.
     fn left(&mut self, _parent: BorrowedFd<'_>, _name: &OsStr, _path: &UserPath) -> Result<(), TreeError> {
         Ok(())
     }
@@ -121,7 +127,11 @@ impl Tree {
         self.walk_with(from, cancelled, &mut visit)
     }
 
-    pub(super) fn walk_with<V: Visitor>(
+    /// As [`walk`](Self::walk), with a visitor that also handles the end of each directory.
+    ///
+    /// # Errors
+    /// The same; or the visitor fails.
+    pub fn walk_with<V: Visitor>(
         &self,
         from: &UserPath,
         cancelled: &AtomicBool,
