@@ -31,6 +31,7 @@ use crate::panel::Panel;
 use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
+use crate::reconcile::operations::RunningOperations;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::Slots;
@@ -206,6 +207,7 @@ fn context(
         slots: Slots::new(node.concurrent_installs),
         start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
         disk_scans: DiskScans::default(),
+        operations: RunningOperations::new(&node),
         accounts,
         wake,
     }))

@@ -22,6 +22,7 @@ mod source;
 mod write;
 
 pub use compress::{Compression, archive_names, compress};
+pub use deflate::spawn_helper;
 pub use error::{ArchiveError, Refusal};
 pub use extract::{Extraction, extract};
 pub use format::Format;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use self::frames::Output;
 use self::ring::{Pool, Received, Receiver, Ring, Weigh};
@@ -84,6 +85,15 @@ pub enum EventKind {
     /// A line announced a feature of the server's egg.
     #[serde(skip)]
     FeatureMatch(FeatureMatch),
+    /// The panel has the result of a backup.
+    #[serde(skip)]
+    BackupCompleted(BackupEnd),
+    /// Progress of a restore, for users.
+    #[serde(skip)]
+    Notice(Arc<str>),
+    /// A restore has ended, with or without success, and the panel has its result.
+    #[serde(skip)]
+    RestoreCompleted,
     /// The server was suspended.
     #[serde(skip)]
     Suspended,
@@ -108,6 +118,17 @@ pub struct FeatureMatch {
     pub pattern: String,
 }
 
+/// The end of a backup, as browsers read it. Source: websocket, "Outbound events".
+#[allow(missing_docs)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackupEnd {
+    pub checksum: String,
+    pub checksum_type: &'static str,
+    pub file_size: u64,
+    pub is_successful: bool,
+    pub uuid: Uuid,
+}
+
 impl Weigh for Arc<ServerEvent> {
     fn bytes(&self) -> usize {
         EVENT_BYTES
@@ -115,7 +136,7 @@ impl Weigh for Arc<ServerEvent> {
                 EventKind::Console(output) | EventKind::Install(output) => output.bytes(),
                 EventKind::Event { message, .. } => message.len(),
                 EventKind::Condition { condition } => condition.message.len(),
-                EventKind::Daemon { line, .. } => line.len(),
+                EventKind::Daemon { line, .. } | EventKind::Notice(line) => line.len(),
                 EventKind::FeatureMatch(feature) => feature.key.len() + feature.line.len() + feature.pattern.len(),
                 _ => 0,
             }

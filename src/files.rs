@@ -19,6 +19,7 @@
 
 pub mod account;
 mod accounts;
+pub mod backup_files;
 mod child;
 mod crash_point;
 pub mod denylist;
@@ -204,7 +205,7 @@ impl Layout {
             self.unfinished_data_path(id),
         ];
         if remove_backups {
-            paths.push(self.directories.backup.join(id.to_string()));
+            paths.push(self.backups(id));
         }
         // An error of one path does not prevent the removal of the others.
         let errors = paths.iter().map(|path| remove::remove_tree(path));

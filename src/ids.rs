@@ -24,13 +24,17 @@ impl Ids {
         Self::Numbered { prefix, next: AtomicU64::new(0) }
     }
 
-    /// A new id.
+    /// A new id as text.
     pub fn next(&self) -> String {
-        let id = match self {
+        self.next_uuid().to_string()
+    }
+
+    /// A new id.
+    pub fn next_uuid(&self) -> Uuid {
+        match self {
             Self::Time => Uuid::now_v7(),
             Self::Numbered { prefix, next } => Uuid::from_u64_pair(*prefix, next.fetch_add(1, Ordering::Relaxed)),
-        };
-        id.to_string()
+        }
     }
 }
 

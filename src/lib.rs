@@ -21,6 +21,7 @@ pub mod ids;
 pub mod model;
 pub mod panel;
 pub mod progress;
+pub mod rate;
 pub mod reconcile;
 pub mod remote_download;
 pub mod requests;

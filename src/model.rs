@@ -3,6 +3,7 @@
 //! The store reads and writes these types, the planner compares them, and the API returns them. Field names are those of Kubernetes
 //! (`metadata`, `spec`, `generation`, `conditions`) or of Wings and its panel (`settings`, `process_configuration`, the four states).
 
+pub mod backup;
 pub mod container;
 pub mod expression;
 pub mod fields;
@@ -24,6 +25,9 @@ pub mod time;
 pub mod utilization;
 pub mod value;
 
+pub use backup::{
+    Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Restore, RestoreFrom, RestoreResult, UploadedPart,
+};
 pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort, Role};
 pub use fields::Fields;
 pub use id::ServerId;
@@ -33,7 +37,7 @@ pub use node::{NodeCondition, NodeConditionType};
 pub use quota::Quota;
 pub use reason::Reason;
 pub use record::{
-    Crash, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome, TransferResult,
+    Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome, TransferResult,
 };
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use resources::{Resources, Ulimit, UlimitName};

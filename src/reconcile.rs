@@ -12,6 +12,7 @@ pub mod job;
 pub mod jobs;
 pub mod node_conditions;
 pub mod observed;
+pub mod operations;
 pub mod output;
 pub mod pass;
 pub mod plan;

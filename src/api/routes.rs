@@ -12,7 +12,7 @@ use axum::routing::{MethodFilter, MethodRouter, on};
 
 use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
-use super::servers::transfer;
+use super::servers::{backups, restore, transfer};
 use super::startup::Startup;
 use super::{diagnostics, files, local, revoke, servers, signed, system, update, ws};
 use crate::config::NodeConfig;
@@ -78,6 +78,11 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/api/servers/{server}/files/pull", Node, NONE, files::pulls),
         Route::new(POST, "/api/servers/{server}/files/pull", Node, SMALL, files::begin_pull),
         Route::new(DELETE, "/api/servers/{server}/files/pull/{download}", Node, NONE, files::cancel_pull),
+        Route::new(POST, "/api/servers/{server}/backup", Node, SMALL, backups::create_backup),
+        Route::new(POST, "/api/servers/{server}/backup/{backup}/restore", Node, SMALL, restore::restore_backup),
+        Route::new(DELETE, "/api/servers/{server}/backup/{backup}", Node, NONE, backups::delete_backup),
+        Route::new(DELETE, "/api/servers/{server}/deleteAllBackups", Node, NONE, backups::delete_all_backups),
+        Route::new(GET, "/download/backup", Anyone, NONE, signed::download_backup),
         Route::new(GET, "/download/file", Anyone, NONE, signed::download_file),
         Route::new(POST, "/upload/file", Anyone, ANY, signed::upload_file),
         Route::new(GET, "/local/node", Local, NONE, local::node::node),

@@ -1,11 +1,13 @@
 //! Handlers of `/api/servers`.
 
+pub mod backups;
 mod create;
 mod install;
 mod output;
 mod power;
 mod read;
 mod remove;
+pub mod restore;
 pub mod transfer;
 
 use std::sync::Arc;

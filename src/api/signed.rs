@@ -13,7 +13,7 @@ use super::tokens::{Claims, Link, LinkCheck, LinkRefusal, Scope, UsedLinks};
 use super::{Api, ApiError};
 use crate::server_files::{FileError, Unavailable};
 
-pub use download::download_file;
+pub use download::{download_backup, download_file};
 pub use upload::upload_file;
 
 /// The message for a link that leads to nothing.

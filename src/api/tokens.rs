@@ -33,6 +33,8 @@ pub enum Scope {
     FileDownload,
     /// Uploads of files.
     FileUpload,
+    /// A download of a backup.
+    BackupDownload,
 }
 
 impl Scope {
@@ -41,6 +43,7 @@ impl Scope {
             Scope::Websocket => "websocket",
             Scope::FileDownload => "file-download",
             Scope::FileUpload => "file-upload",
+            Scope::BackupDownload => "backup-download",
         }
     }
 }
@@ -75,6 +78,9 @@ pub struct Claims {
     /// The file that a link is for.
     #[serde(deserialize_with = "or_default")]
     file_path: String,
+    /// The backup that a link is for.
+    #[serde(deserialize_with = "or_default")]
+    backup_uuid: String,
 }
 
 /// Why a token is not accepted. The texts are those of Wings.

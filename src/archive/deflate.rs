@@ -12,8 +12,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use flate2::{Compress, Compression, FlushCompress, Status};
 
+use crate::tasks::Blocking;
+
 /// Starts work on another thread.
 pub type Spawn<'a> = &'a (dyn Fn(Box<dyn FnOnce() + Send>) + Sync);
+
+/// What starts the threads that compress blocks. They end with the archive, and none is needed for it.
+pub fn spawn_helper(blocking: Blocking) -> Option<Spawn<'static>> {
+    let on_a_thread: Spawn<'static> = &|work| {
+        if let Err(error) = Blocking::Pool.run_detached("archive helper", work) {
+            tracing::debug!(%error, "an archive is compressed by fewer threads");
+        }
+    };
+    (blocking == Blocking::Pool).then_some(on_a_thread)
+}
 
 /// Bytes of input in a block.
 const BLOCK: usize = 512 << 10;

@@ -15,7 +15,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::denylist::Denylist;
@@ -23,7 +22,7 @@ use super::scan::{FLAGS, Visitor, scan};
 use super::siblings::{Siblings, TREE, make_folder, make_tree, remove_folder};
 use super::tree_clone::{can_share_blocks, clone_tree};
 use super::{DiskAccount, FilesError, Layout, Root, kernel, mount_table, tree::Tree};
-use crate::model::ServerId;
+use crate::model::{BackupSource, ServerId};
 
 /// `ZFS_SUPER_MAGIC`.
 const ZFS: u32 = 0x2fc1_2fc1;
@@ -37,25 +36,11 @@ const TIMEOUT: &str = "60";
 /// The folders and snapshots that sources of this process use.
 static IN_USE: Mutex<Option<HashSet<Uuid>>> = Mutex::new(None);
 
-/// What a backup reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum SourceKind {
-    /// A snapshot of a btrfs subvolume.
-    BtrfsSnapshot,
-    /// A snapshot of a ZFS dataset.
-    ZfsSnapshot,
-    /// A copy whose files share their blocks with the server's.
-    Reflink,
-    /// The files themselves, which may change while they are read.
-    Live,
-}
-
 /// A tree to read. Dropped, snapshots and copies are removed.
 #[derive(Debug)]
 pub struct Source {
     token: Uuid,
-    kind: SourceKind,
+    kind: BackupSource,
     tree: Option<Tree>,
     siblings: Siblings,
     dataset: Option<String>,
@@ -71,7 +56,7 @@ impl Source {
     }
 
     /// What it is.
-    pub fn kind(&self) -> SourceKind {
+    pub fn kind(&self) -> BackupSource {
         self.kind
     }
 }
@@ -82,7 +67,7 @@ impl Drop for Source {
         // What cannot be removed now is removed by a sweep.
         match &self.dataset {
             Some(dataset) => drop(destroy(dataset, self.token)),
-            None if self.kind != SourceKind::Live => drop(remove_folder(&self.siblings.source(self.token))),
+            None if self.kind != BackupSource::Live => drop(remove_folder(&self.siblings.source(self.token))),
             None => {}
         }
         in_use(|tokens| tokens.remove(&self.token));
@@ -103,7 +88,7 @@ impl Layout {
     ) -> Result<Source, FilesError> {
         let (token, siblings) = (Uuid::new_v4(), Siblings::of(self, id));
         in_use(|tokens| tokens.insert(token));
-        let mut source = Source { token, kind: SourceKind::Live, tree: None, siblings, dataset: None };
+        let mut source = Source { token, kind: BackupSource::Live, tree: None, siblings, dataset: None };
         let mut path = source.siblings.data();
         if let Some(quiet) = source.quiet(&mut pause, cancelled)? {
             path = quiet;
@@ -150,7 +135,7 @@ impl Source {
             let made = zfs(&["snapshot", &format!("{dataset}@{name}")]);
             drop(paused);
             if made.is_ok() {
-                (self.kind, self.dataset) = (SourceKind::ZfsSnapshot, Some(dataset));
+                (self.kind, self.dataset) = (BackupSource::ZfsSnapshot, Some(dataset));
                 return Ok(Some(data.join(".zfs/snapshot").join(name)));
             }
         }
@@ -160,7 +145,7 @@ impl Source {
             return Ok(None);
         }
         if self.snapshot(&data, &folder, pause, cancelled) {
-            self.kind = SourceKind::BtrfsSnapshot;
+            self.kind = BackupSource::BtrfsSnapshot;
             return Ok(Some(folder.join(TREE)));
         }
         if can_share_blocks(&folder).unwrap_or(false) {
@@ -172,7 +157,7 @@ impl Source {
             });
             match copied {
                 Ok(tree) => {
-                    self.kind = SourceKind::Reflink;
+                    self.kind = BackupSource::Reflink;
                     return Ok(Some(tree));
                 }
                 Err(error @ FilesError::Cancelled { .. }) => {

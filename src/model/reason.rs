@@ -101,6 +101,30 @@ pub enum Reason {
     /// The container engine does not respond; also of `Deleting`.
     RuntimeUnreachable,
 
+    // `BackedUp`; the results are also events
+    /// A backup is being made.
+    BackingUp,
+    /// A backup is complete.
+    BackupCompleted,
+    /// A backup could not be made.
+    BackupFailed,
+    /// Files changed while a backup read them.
+    BackupChanged,
+    /// A backup was removed.
+    BackupRemoved,
+    /// The panel no longer waits for the result of a backup or restore.
+    OperationReportRejected,
+
+    // `Restored`; also of `Running`, and events
+    /// A backup is being restored; the server does not start before its end.
+    Restoring,
+    /// The server's files are those of a backup.
+    RestoreCompleted,
+    /// A backup could not be restored.
+    RestoreFailed,
+    /// The files from before a restore are back.
+    RestoreUndone,
+
     // `UpToDate`
     /// The running container was created from the current manifest.
     Current,

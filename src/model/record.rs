@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 use strum::Display;
+use uuid::Uuid;
 
+use super::backup::{Backup, Restore};
 use super::container::ContainerStatus;
 use super::request::Verb;
 use super::status::PowerState;
@@ -27,6 +29,15 @@ pub struct Record {
     pub install: InstallRecord,
     /// The end of a transfer to another node, until the panel has acknowledged or rejected it.
     pub transfer: Option<TransferResult>,
+    /// Backups, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backups: Vec<Backup>,
+    /// The latest restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<Restore>,
+    /// The files that the latest restore has replaced, until they are removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_files: Option<FormerFiles>,
     /// Latest crashes, oldest first, at most [`CRASH_HISTORY`].
     pub crashes: Vec<Crash>,
     /// Since when the panel has not listed the server.
@@ -40,6 +51,19 @@ pub struct Record {
     /// The state that was last reported to the panel, or may have been: a server that leaves `offline` is recorded before the report
     /// is sent.
     pub last_reported: Option<PowerState>,
+}
+
+/// Files that a restore has replaced. They stay beside the present ones for a while, so that the restore can be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerFiles {
+    /// The token of the restore.
+    pub restore: Uuid,
+    /// When they were replaced.
+    pub at: Timestamp,
+    /// They are to be removed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
 }
 
 /// The end of a transfer to another node.
@@ -186,6 +210,21 @@ pub struct Crash {
 }
 
 impl Record {
+    /// A backup by its id.
+    pub fn backup(&self, id: Uuid) -> Option<&Backup> {
+        self.backups.iter().find(|backup| backup.id == id)
+    }
+
+    /// The same, to change it.
+    pub fn backup_mut(&mut self, id: Uuid) -> Option<&mut Backup> {
+        self.backups.iter_mut().find(|backup| backup.id == id)
+    }
+
+    /// The restore that has not ended.
+    pub fn pending_restore(&self) -> Option<&Restore> {
+        self.restore.as_ref().filter(|restore| restore.result.is_none())
+    }
+
     /// Accepts a spec with this hash, and increments the generation if it differs from the one before. With the first one the server
     /// is created.
     pub fn accept_hash(&mut self, hash: String, now: Timestamp) {

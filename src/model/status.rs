@@ -91,6 +91,10 @@ pub enum ConditionType {
     DiskWithinLimit,
     /// What enforces the disk limit. Present only if there is one.
     DiskLimitEnforced,
+    /// The latest backup has succeeded. Present only if there is one.
+    BackedUp,
+    /// The latest restore has succeeded. Present only until it has.
+    Restored,
     /// The panel's part of the spec is current.
     PanelReachable,
     /// The panel has acknowledged every report.
@@ -106,7 +110,9 @@ impl ConditionType {
             ConditionType::Ready
             | ConditionType::UpToDate
             | ConditionType::LimitsEnforced
+            | ConditionType::BackedUp
             | ConditionType::DiskLimitEnforced => false,
+            ConditionType::Restored => reason != Reason::RestoreFailed,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,

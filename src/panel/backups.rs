@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::UploadedPart as Part;
+
 /// How long a 404 about a new backup decides nothing: the panel sends the request inside a transaction, and the backup is visible
 /// when that has ended. The panel waits 15 s for the answer by default. Source: HTTP API, "How the panel talks to the daemon".
 pub const COMMIT_TIME: Duration = Duration::from_secs(30);
@@ -34,15 +36,6 @@ pub struct BackupReport {
     pub successful: bool,
     /// The parts that were uploaded, in order; none for a local backup.
     pub parts: Option<Vec<Part>>,
-}
-
-/// An uploaded part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// As the store sent it, with its quotes.
-    pub etag: String,
-    /// Counted from one.
-    pub part_number: u32,
 }
 
 /// How the panel has accepted a report about a backup.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::disk_scans::DiskScans;
 use super::node_conditions::NodeConditions;
 use super::observed::Policy;
+use super::operations::RunningOperations;
 use super::server_state::ServerStates;
 use super::slots::Slots;
 use crate::activity::Activity;
@@ -48,6 +49,8 @@ pub struct Context {
     /// Of starts after a boot of the host or a restart of the engine.
     pub start_slots: Slots,
     pub disk_scans: DiskScans,
+    /// Backups, restores and transfers that run now.
+    pub operations: RunningOperations,
     /// The bytes of each server's files, and its disk limit.
     pub accounts: DiskAccounts,
     pub wake: Wake,

@@ -4,6 +4,7 @@
 
 use serde::{Serialize, Serializer};
 use strum::Display;
+use uuid::Uuid;
 
 use crate::model::Role;
 
@@ -41,6 +42,21 @@ pub enum JobKind {
     /// Remove the server's files.
     #[strum(to_string = "remove the server's files")]
     Removal,
+    /// Make a backup.
+    #[strum(to_string = "make a backup")]
+    Backup,
+    /// Remove the archive of a backup.
+    #[strum(to_string = "remove the archive of a backup")]
+    BackupRemoval,
+    /// Replace the server's files by those of a backup.
+    #[strum(to_string = "restore a backup")]
+    Restore,
+    /// Remove the files that a restore has replaced.
+    #[strum(to_string = "remove the files that a restore has replaced")]
+    FormerFiles,
+    /// Report the end of a backup or restore to the panel.
+    #[strum(to_string = "report the end of an operation to the panel")]
+    OperationReport,
 }
 
 impl JobKind {
@@ -51,7 +67,20 @@ impl JobKind {
 
     /// Whether such a job asks the panel.
     pub fn asks_panel(self) -> bool {
-        matches!(self, JobKind::Sync | JobKind::Script | JobKind::Report)
+        matches!(self, JobKind::Sync | JobKind::Script | JobKind::Report | JobKind::OperationReport)
+    }
+
+    /// Whether what such a job has done is in the record: once it has ended, nothing of it counts.
+    pub fn is_recorded(self) -> bool {
+        matches!(
+            self,
+            JobKind::Report
+                | JobKind::Backup
+                | JobKind::BackupRemoval
+                | JobKind::Restore
+                | JobKind::FormerFiles
+                | JobKind::OperationReport
+        )
     }
 }
 
@@ -80,6 +109,12 @@ pub enum Subject {
     /// The end of a transfer, by its token.
     #[strum(to_string = "transfer:{0}")]
     Transfer(String),
+    /// A backup.
+    #[strum(to_string = "backup:{0}")]
+    Backup(Uuid),
+    /// A restore, by its token.
+    #[strum(to_string = "restore:{0}")]
+    Restore(Uuid),
     /// The state of the server.
     State,
     /// The deletion of the server.
@@ -103,6 +138,8 @@ impl Subject {
             (Subject::Image { of, role, .. }, Subject::Image { of: other_of, role: other_role, .. }) => {
                 of != other_of || role == other_role
             }
+            // Several may run, and several results may wait for the panel.
+            (Subject::Backup(_) | Subject::Restore(_), other) => self == other,
             _ => true,
         }
     }

@@ -4,14 +4,18 @@
 //! subject and finds it again in [`Observed`](super::observed::Observed); a job for another subject replaces those that
 //! [`Subject::replaces`] names, so several of one kind may run.
 
+mod backup;
+mod backup_removal;
 mod config_files;
 mod image;
 mod install_log;
+mod operation_report;
 mod permissions;
 mod quota;
 mod read_on;
 mod removal;
 mod report;
+mod restore;
 mod script;
 mod sync;
 mod usage;
@@ -27,11 +31,11 @@ use super::disk_scans::DiskScan;
 use super::job::{JobKind, Subject};
 use super::server_state::JobError;
 use crate::files::FilesError;
-use crate::model::ServerId;
+use crate::model::{Record, ServerId};
 use crate::panel::PanelError;
 use crate::retry;
 use crate::store::StoreError;
-use crate::sync::PanelSync;
+use crate::sync::{PanelSync, ReportError};
 
 pub use install_log::close as close_install_log;
 
@@ -58,6 +62,11 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::InstallLog => &install_log::FollowInstallLog,
         JobKind::Report => &report::Report,
         JobKind::Removal => &removal::RemoveFiles,
+        JobKind::Backup => &backup::MakeBackup,
+        JobKind::BackupRemoval => &backup_removal::RemoveBackup,
+        JobKind::Restore => &restore::RestoreBackup,
+        JobKind::FormerFiles => &restore::RemoveFormerFiles,
+        JobKind::OperationReport => &operation_report::ReportOperation,
     }
 }
 
@@ -73,6 +82,21 @@ impl JobRun {
     fn sync(&self) -> Result<&PanelSync, JobError> {
         let sync = self.context.sync.as_deref();
         sync.ok_or_else(|| JobError::new(retry::PANEL, "there is no panel; set `remote` in config.yml"))
+    }
+
+    /// Waits until the record says that the job is no longer wanted, or the server is gone.
+    async fn when_unwanted(&self, unwanted: impl Fn(&Record) -> bool) {
+        let mut changes = self.context.store.changes();
+        loop {
+            changes.mark_unchanged();
+            match self.context.store.get(self.server) {
+                Some(found) if !unwanted(&found.record) => {}
+                _ => return,
+            }
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Runs blocking work on the server's files, with the limit of its kind.
@@ -93,6 +117,16 @@ impl From<PanelError> for JobError {
 impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
         Self::new(retry::PANEL, error.to_string())
+    }
+}
+
+impl From<ReportError> for JobError {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Panel(error) => error.into(),
+            ReportError::Record(error) => error.into(),
+            ReportError::TooEarly(_) => Self::new(retry::PANEL, error.to_string()),
+        }
     }
 }
 

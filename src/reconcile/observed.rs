@@ -205,6 +205,16 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Job {
+    /// Why its latest attempt has failed.
+    pub fn failure(&self) -> Option<&str> {
+        match &self.state {
+            JobState::Failed { message, .. } => Some(message),
+            JobState::Running | JobState::Done { .. } => None,
+        }
+    }
+}
+
 impl Observed {
     /// The job of a kind, if it is for this subject.
     pub fn job(&self, kind: JobKind, subject: &Subject) -> Option<&Job> {

@@ -19,6 +19,7 @@ mod crash;
 mod deletion;
 mod disk;
 mod install;
+mod operations;
 mod power;
 mod staged;
 mod start;
@@ -157,8 +158,9 @@ impl<'a> Planner<'a> {
         }
         self.waits_for_quota = !self.keep_quota(manifest);
         match self.asked().install() {
-            Some(install) => self.plan_install(manifest, &install),
-            None => self.plan_installed(manifest),
+            // An installation waits for the end of a restore.
+            Some(install) if self.record.pending_restore().is_none() => self.plan_install(manifest, &install),
+            _ => self.plan_installed(manifest),
         }
         self.measure_where_due();
         self.compare_fields(manifest);
@@ -236,6 +238,7 @@ impl<'a> Planner<'a> {
             Phase::Offline
         };
         self.plan_reports();
+        self.plan_operations();
         self.set_recorded_condition();
     }
 

@@ -22,6 +22,9 @@ pub enum Denied {
     /// A suspended server does not start.
     #[error("Cannot start or restart a server that is suspended.")]
     Suspended,
+    /// No server starts, and none is installed, while a backup is restored.
+    #[error("server is currently being restored")]
+    Restoring,
     /// No server starts while its installer runs.
     #[error("server is currently installing")]
     Installing,
@@ -91,6 +94,7 @@ fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -
     let asked = context.asked;
     match held_by(context.manifest.spec.suspended, asked) {
         Some(Holder::Suspension) => return Err(Denied::Suspended),
+        Some(Holder::Restore) => return Err(Denied::Restoring),
         Some(Holder::Installation) if wait.is_none() => return Err(Denied::Installing),
         // The API has no server that is being deleted or parked.
         Some(Holder::Installation | Holder::Deletion | Holder::Parking) | None => {}
@@ -126,11 +130,28 @@ fn admit_down(context: AdmissionContext<'_>, verb: Verb, has_timeout: bool) -> A
     if (under_way && !follows) || nothing_to_stop { Admitted::Already } else { Admitted::Accepted { expires_at: None } }
 }
 
+/// Decides about a restore: nothing else may change the server's files meanwhile.
+///
+/// # Errors
+/// Why the request is rejected.
+pub fn admit_restore(asked: Asked<'_>) -> Result<(), Denied> {
+    if asked.record.pending_restore().is_some() {
+        Err(Denied::Restoring)
+    } else if asked.install().is_some() {
+        Err(Denied::Installing)
+    } else {
+        Ok(())
+    }
+}
+
 /// Decides about an installation.
 ///
 /// # Errors
 /// Why the request is rejected.
 pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(), Denied> {
+    if context.asked.record.pending_restore().is_some() {
+        return Err(Denied::Restoring);
+    }
     if context.asked.install().is_some() {
         return Err(if reinstall { Denied::PowerAction } else { Denied::Installing });
     }

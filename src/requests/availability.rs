@@ -11,6 +11,8 @@ pub enum Holder {
     Parking,
     /// The server is suspended by its panel or an operator.
     Suspension,
+    /// A backup is being restored.
+    Restore,
     /// An installation is pending or running.
     Installation,
 }
@@ -24,7 +26,8 @@ pub fn held_by(suspended: bool, asked: Asked<'_>) -> Option<Holder> {
     } else if suspended {
         Some(Holder::Suspension)
     } else {
-        asked.install().map(|_| Holder::Installation)
+        let restore = asked.record.pending_restore().map(|_| Holder::Restore);
+        restore.or_else(|| asked.install().map(|_| Holder::Installation))
     }
 }
 

@@ -26,6 +26,9 @@ pub enum Unavailable {
     /// The server is suspended.
     #[error("This server is suspended: its files are not available.")]
     Suspended,
+    /// A backup is being restored.
+    #[error("A backup of this server is being restored: try again when the restore has ended.")]
+    Restoring,
     /// An installation is pending or running.
     #[error("This server is being installed: try again when the installation has ended.")]
     Installing,
@@ -49,8 +52,9 @@ fn rejected(holder: Holder, access: Access) -> Option<Unavailable> {
     match (holder, access) {
         (Holder::Deletion | Holder::Parking, _) => Some(Unavailable::Unknown),
         (Holder::Suspension, UserRead | UserWrite) => Some(Unavailable::Suspended),
+        (Holder::Restore, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Restoring),
         (Holder::Installation, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Installing),
-        (Holder::Suspension, PanelRead | PanelWrite) | (Holder::Installation, PanelRead) => None,
+        (Holder::Suspension, PanelRead | PanelWrite) | (Holder::Restore | Holder::Installation, PanelRead) => None,
     }
 }
 

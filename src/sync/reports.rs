@@ -5,6 +5,8 @@
 //! that the panel shows. While the panel answers it gets intermediate states, too. A rejection by the panel is an answer: the report is
 //! dropped, because another attempt would not change it.
 
+mod operations;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
@@ -33,6 +35,9 @@ pub enum ReportError {
     /// The panel did not answer.
     #[error(transparent)]
     Panel(#[from] PanelError),
+    /// The panel may know it when the transaction has ended in which it was requested.
+    #[error("{0}; reported again, since it was requested a moment ago")]
+    TooEarly(PanelError),
     /// What was reported cannot be recorded.
     #[error("cannot record what was reported to the panel, so it is reported again: {0}")]
     Record(#[from] StoreError),

@@ -15,11 +15,10 @@ use super::entry::EntryView;
 use crate::api::request::{RequestBody, ServerPath};
 use crate::api::startup::Started;
 use crate::api::{ApiError, body, response};
-use crate::archive::{self, ArchiveError, Compression, Format, Spawn};
+use crate::archive::{self, ArchiveError, Compression, Format};
 use crate::files::tree::{Entry, Follow, TreeError};
 use crate::files::user_path::UserPath;
 use crate::server_files::{Access, FileError, OperationKind, TooMany};
-use crate::tasks::Blocking;
 
 /// The level of gzip and zip: that of `gzip` and `pigz`.
 const LEVEL: u32 = 6;
@@ -72,7 +71,7 @@ pub async fn compress(
         None => format!("archive-{}", now.replace(':', "")),
     };
     let names = archive::archive_names(OsStr::new(&name), format, &now);
-    let spawn = spawn_helper(api.context.store.blocking());
+    let spawn = archive::spawn_helper(api.context.store.blocking());
     let operation = api.files.operations().begin(id, OperationKind::Compress, MAX_RUNNING).map_err(too_many)?;
     let packed = api.files.run_archive_operation(id, Access::PanelWrite, operation, move |tree, progress| {
         let path = archive::compress(tree, &what, names, spawn, progress)?;
@@ -88,16 +87,6 @@ pub async fn compress(
 fn last_name(name: &str) -> Option<&str> {
     let name = name.rsplit('/').next().unwrap_or_default();
     (!matches!(name, "" | "." | "..")).then_some(name)
-}
-
-/// What starts the threads that compress blocks. They end with the archive, and none is needed for it.
-fn spawn_helper(blocking: Blocking) -> Option<Spawn<'static>> {
-    let on_a_thread: Spawn<'static> = &|work| {
-        if let Err(error) = Blocking::Pool.run_detached("archive helper", work) {
-            tracing::debug!(%error, "an archive is compressed by fewer threads");
-        }
-    };
-    (blocking == Blocking::Pool).then_some(on_a_thread)
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -22,6 +22,8 @@ pub struct Link {
     pub user: Option<Uuid>,
     /// The file of a download.
     pub file: String,
+    /// The backup of a download.
+    pub backup: String,
 }
 
 /// Why a link is not accepted.
@@ -63,7 +65,7 @@ impl Claims {
             return Err(LinkRefusal::NotFound);
         }
         match self.has_scope(scope) {
-            true => Ok(Link { server, user: self.user(), file: self.file_path.clone() }),
+            true => Ok(Link { server, user: self.user(), file: self.file_path.clone(), backup: self.backup_uuid.clone() }),
             false => Err(LinkRefusal::NotFound),
         }
     }
@@ -142,7 +144,12 @@ mod tests {
             used: Some(&used),
         };
         let link =
-            Link { server: ServerId::new(Uuid::from_u128(1)), user: Some(Uuid::from_u128(2)), file: "/a".into() };
+            Link {
+                server: ServerId::new(Uuid::from_u128(1)),
+                user: Some(Uuid::from_u128(2)),
+                file: "/a".into(),
+                backup: String::new(),
+            };
         assert_eq!(claims("a").use_link(check(1)), Ok(link.clone()));
         assert_eq!(claims("a").use_link(check(2)), Err(LinkRefusal::NotFound));
         assert_eq!(claims("b").use_link(check(2)), Ok(link.clone()));

@@ -7,6 +7,8 @@ use crate::events::frames::{CONSOLE_OUTPUT, frame};
 
 /// The permission to see the output of an installation.
 const SEE_INSTALL: &str = "admin.websocket.install";
+/// The permission to see backups.
+const SEE_BACKUPS: &str = "backup.read";
 /// The text at the beginning of an installation.
 const INSTALLING: &str = "Starting installation process, this could take a few minutes...";
 
@@ -24,6 +26,7 @@ pub fn audience(event: &EventKind) -> Option<Audience> {
     match event {
         EventKind::Event { .. } | EventKind::Condition { .. } | EventKind::Suspended => None,
         EventKind::Install(_) => Some(Audience::With(SEE_INSTALL)),
+        EventKind::BackupCompleted(_) => Some(Audience::With(SEE_BACKUPS)),
         EventKind::State { .. }
         | EventKind::Console(_)
         | EventKind::Daemon { .. }
@@ -31,6 +34,8 @@ pub fn audience(event: &EventKind) -> Option<Audience> {
         | EventKind::InstallerStarted
         | EventKind::InstallEnded
         | EventKind::FeatureMatch(_)
+        | EventKind::Notice(_)
+        | EventKind::RestoreCompleted
         | EventKind::Deleted
         | EventKind::Lagged { .. } => Some(Audience::All),
     }
@@ -48,6 +53,11 @@ pub fn frames(event: &EventKind, app_name: &str) -> Option<Bytes> {
         EventKind::FeatureMatch(feature) => {
             frame("feature match", &[&serde_json::to_string(feature).unwrap_or_default()])
         }
+        EventKind::BackupCompleted(end) => {
+            frame("backup completed", &[&serde_json::to_string(end).unwrap_or_default()])
+        }
+        EventKind::Notice(text) => frame("daemon message", &[text]),
+        EventKind::RestoreCompleted => frame("backup restore completed", &[""]),
         EventKind::Deleted => frame("deleted", &["null"]),
         EventKind::Lagged { missed } => notice(
             app_name,

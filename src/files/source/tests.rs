@@ -12,7 +12,7 @@ fn without_snapshots_the_live_tree_is_read_and_leftovers_are_swept() {
     let paused = Cell::new(0);
     let source = layout.quiet_source(id(), || paused.set(paused.get() + 1), &NEVER).unwrap();
     let siblings = Siblings::of(&layout, id());
-    if source.kind() == SourceKind::Live {
+    if source.kind() == BackupSource::Live {
         assert_eq!((paused.get(), siblings.sources().len()), (0, 0));
     }
     let file = crate::files::user_path::UserPath::parse(OsStr::new("file")).unwrap();
@@ -26,5 +26,5 @@ fn without_snapshots_the_live_tree_is_read_and_leftovers_are_swept() {
     drop(source);
     layout.sweep_sources(id()).unwrap();
     assert!(siblings.sources().is_empty());
-    assert_eq!(serde_json::to_string(&SourceKind::BtrfsSnapshot).unwrap(), "\"btrfsSnapshot\"");
+    assert_eq!(serde_json::to_string(&BackupSource::BtrfsSnapshot).unwrap(), "\"btrfsSnapshot\"");
 }

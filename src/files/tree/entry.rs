@@ -1,6 +1,8 @@
 //! The attributes of one name in a server's files.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FileType, Stat};
@@ -57,6 +59,11 @@ impl Entry {
             uid: stat.st_uid,
             gid: stat.st_gid,
         }
+    }
+
+    /// The attributes of an open file, under this name.
+    pub(in crate::files) fn of_file(name: &OsStr, file: &File) -> io::Result<Self> {
+        Ok(Self::new(name, &rustix::fs::fstat(file)?))
     }
 
     /// Whether it is a directory.

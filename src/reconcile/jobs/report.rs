@@ -3,7 +3,6 @@
 use async_trait::async_trait;
 
 use super::{BackgroundJob, JobError, JobRun};
-use crate::sync::ReportError;
 
 /// The result of an installation, then states.
 pub(super) struct Report;
@@ -13,8 +12,7 @@ impl BackgroundJob for Report {
     async fn run(&self, run: &JobRun) -> Result<(), JobError> {
         match run.sync()?.report(run.server).await {
             Ok(()) => Ok(()),
-            Err(ReportError::Panel(error)) => Err(error.into()),
-            Err(ReportError::Record(error)) => Err(error.into()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -18,7 +18,7 @@ impl Planner<'_> {
     pub(super) fn plan_power(&mut self, manifest: &Manifest) {
         self.plan.state = self.state_as_observed();
         self.set_disk_condition(manifest);
-        if self.expires() {
+        if self.expires() || self.close_for_restore(manifest) {
             return;
         }
         let request = self.asked().power();

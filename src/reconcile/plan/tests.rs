@@ -7,6 +7,7 @@ mod display;
 mod fixture;
 mod install;
 mod model;
+mod operations;
 mod power;
 mod properties;
 mod reports;

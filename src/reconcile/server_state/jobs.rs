@@ -117,8 +117,7 @@ impl ServerStates {
             let run = &mut runs[at];
             run.task = None;
             match result {
-                // Nothing is left to report; the next change is another job.
-                Ok(()) if run.job.kind == JobKind::Report => drop(runs.remove(at)),
+                Ok(()) if run.job.kind.is_recorded() => drop(runs.remove(at)),
                 Ok(()) => run.job.state = JobState::Done { at: now },
                 Err(JobError { mut fatal, growth, pause, invalid_response, message }) => {
                     run.invalid_responses = if invalid_response { run.invalid_responses + 1 } else { 0 };

@@ -1,0 +1,111 @@
+//! Backups, restores and transfers that run now: how far each is, and its cancellation. What they are for and what came of them is in
+//! the record; this is what a listing shows besides.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use super::job::Subject;
+use crate::config::NodeConfig;
+use crate::model::ServerId;
+use crate::progress::Progress;
+use crate::rate::Rate;
+
+/// The operations of the node.
+#[derive(Debug)]
+pub struct RunningOperations {
+    running: Arc<Mutex<BTreeMap<(ServerId, Subject), Running>>>,
+    /// Permits to make backups, given in the order in which they are asked for.
+    backups: Semaphore,
+    backup_rate: Rate,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    progress: Progress,
+    began: Instant,
+}
+
+/// An operation that runs. It is listed until it is dropped, and cancelled by that.
+#[derive(Debug)]
+pub struct RunningOperation {
+    running: Arc<Mutex<BTreeMap<(ServerId, Subject), Running>>>,
+    key: (ServerId, Subject),
+    progress: Progress,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct OperationProgress {
+    pub server: ServerId,
+    pub subject: Subject,
+    /// Bytes.
+    pub done: u64,
+    /// Bytes; zero while it is unknown.
+    pub total: u64,
+    pub seconds: f64,
+}
+
+impl RunningOperations {
+    /// With the limits of the node's configuration.
+    pub fn new(node: &NodeConfig) -> Self {
+        Self {
+            running: Arc::default(),
+            backups: Semaphore::new(node.backups.concurrent.max(1)),
+            backup_rate: Rate::new(node.backups.write_limit),
+        }
+    }
+
+    /// The rate at which all backups and restores together use the disk.
+    pub fn backup_rate(&self) -> &Rate {
+        &self.backup_rate
+    }
+
+    /// Waits for a permit to make a backup.
+    pub async fn permit_backup(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.backups.acquire().await.ok()
+    }
+
+    /// Lists an operation as running.
+    pub fn begin(&self, server: ServerId, subject: &Subject) -> RunningOperation {
+        let (key, progress) = ((server, subject.clone()), Progress::new());
+        lock(&self.running).insert(key.clone(), Running { progress: progress.clone(), began: Instant::now() });
+        RunningOperation { running: self.running.clone(), key, progress }
+    }
+
+    /// The operations that run now.
+    pub fn list(&self) -> Vec<OperationProgress> {
+        let running = lock(&self.running);
+        let line = |((server, subject), running): (&(ServerId, Subject), &Running)| OperationProgress {
+            server: *server,
+            subject: subject.clone(),
+            done: running.progress.done(),
+            total: running.progress.total(),
+            seconds: running.began.elapsed().as_secs_f64(),
+        };
+        running.iter().map(line).collect()
+    }
+}
+
+impl RunningOperation {
+    /// How far it is, and its cancellation.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+}
+
+impl Drop for RunningOperation {
+    fn drop(&mut self) {
+        // Blocking work whose task was dropped ends soon.
+        self.progress.cancel();
+        lock(&self.running).remove(&self.key);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

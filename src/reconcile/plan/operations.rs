@@ -1,0 +1,175 @@
+//! Backups and restores: which job is due, and what holds it back. They need no engine, so they go on while it is away; only a
+//! restore needs to know that nothing runs.
+
+use std::time::Duration;
+
+use super::{Planner, Progress};
+use crate::model::{
+    Backup, ConditionType, ContainerStatus, FormerFiles, Manifest, PowerState, Reason, Restore, Timestamp,
+};
+use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+
+/// Files that a restore has replaced are removed when the server has run for this long.
+const FORMER_FILES_RUN: Duration = Duration::from_secs(600);
+/// The same, whether it runs or not.
+const FORMER_FILES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Planner<'_> {
+    /// Plans the jobs of backups and of a restore, and what is said about them.
+    pub(super) fn plan_operations(&mut self) {
+        self.plan_restore();
+        let record = self.record;
+        for backup in &record.backups {
+            self.plan_backup(backup);
+        }
+        self.set_backup_condition();
+        self.remove_former_files();
+        self.report_operations();
+    }
+
+    fn plan_backup(&mut self, backup: &Backup) {
+        let subject = Subject::Backup(backup.id);
+        if backup.deleting {
+            // The job that makes it ends by itself.
+            if !self.runs(JobKind::Backup, &subject) {
+                self.job(JobKind::BackupRemoval, &subject, true);
+            }
+        } else if backup.is_pending() && self.record.pending_restore().is_none() {
+            // The job waits for one of the node's permits itself, in the order in which jobs are started.
+            self.job(JobKind::Backup, &subject, true);
+        }
+    }
+
+    fn runs(&self, kind: JobKind, subject: &Subject) -> bool {
+        self.observed.job(kind, subject).is_some_and(|job| job.state == JobState::Running)
+    }
+
+    fn set_backup_condition(&mut self) {
+        let backups = &self.record.backups;
+        if let Some(pending) = backups.iter().find(|backup| backup.is_pending()) {
+            let message = match self.observed.job(JobKind::Backup, &Subject::Backup(pending.id)) {
+                Some(job) => job.failure().map(|message| format!("{message}; attempt {}, tried again", job.attempts)),
+                None => None,
+            };
+            let message = message.unwrap_or_else(|| format!("the backup {} is being made", pending.id));
+            self.set_unknown(ConditionType::BackedUp, Reason::BackingUp, message);
+            return;
+        }
+        let ended = backups.iter().rev().find_map(|backup| backup.result.as_ref().map(|result| (backup, result)));
+        match ended {
+            Some((backup, result)) if result.succeeded => {
+                let message = format!("the latest backup is {}, of {}: {}", backup.id, result.at, result.message);
+                self.set_true(ConditionType::BackedUp, Reason::BackupCompleted, message);
+            }
+            Some((backup, result)) => {
+                let message = format!("the backup {} has failed: {}", backup.id, result.message);
+                self.set_false(ConditionType::BackedUp, Reason::BackupFailed, message);
+            }
+            None => {}
+        }
+    }
+
+    /// The restore that is pending. It waits until nothing runs on the files.
+    fn plan_restore(&mut self) {
+        let Some(restore) = &self.record.restore else { return };
+        if let Some(result) = &restore.result {
+            if !result.succeeded {
+                let message = format!("the backup {} was not restored: {}", restore.backup, result.message);
+                self.set_false(ConditionType::Restored, Reason::RestoreFailed, message);
+            }
+            return;
+        }
+        let message = format!("the backup {} is being restored", restore.backup);
+        self.set_false(ConditionType::Restored, Reason::Restoring, message);
+        if let Some(outage) = &self.observed.outage {
+            let message = format!("the backup {} is restored when the server has ended: {outage}", restore.backup);
+            self.set_false(ConditionType::Restored, Reason::RuntimeUnreachable, message);
+        } else if !self.container_runs() {
+            self.restore(restore);
+        }
+    }
+
+    fn restore(&mut self, restore: &Restore) {
+        match self.job(JobKind::Restore, &Subject::Restore(restore.token), true) {
+            Progress::Ready | Progress::Waiting => {}
+            Progress::Failed { attempts, message, .. } => {
+                let message = format!("{message}; attempt {attempts}, tried again");
+                self.set_false(ConditionType::Restored, Reason::Restoring, message);
+            }
+        }
+    }
+
+    /// Whether a container of the server runs, which may write to its files.
+    fn container_runs(&self) -> bool {
+        let containers = [&self.observed.server, &self.observed.installer];
+        containers.into_iter().flatten().any(ContainerStatus::running)
+    }
+
+    /// The requests that want the server up are over: it is stopped for a restore, and does not start again by itself.
+    pub(super) fn close_for_restore(&mut self, manifest: &Manifest) -> bool {
+        let Some(restore) = self.record.pending_restore() else { return false };
+        let message = format!("the server is stopped: its backup {} is being restored", restore.backup);
+        match &self.observed.server {
+            Some(server) if server.running() => {
+                if let Some(demand) = self.demand(manifest, server, self.asked().power().as_ref()) {
+                    self.plan_stop(manifest, server, &demand);
+                }
+            }
+            _ => {
+                self.plan.state = PowerState::Offline;
+                self.set_offline(Reason::Restoring, message.clone());
+            }
+        }
+        if let Some(request) = self.asked().power().filter(|request| request.verb.wants_up()) {
+            self.close(&request, Reason::Restoring, message);
+        }
+        true
+    }
+
+    /// The files that the latest restore has replaced are removed once nobody can miss them.
+    fn remove_former_files(&mut self) {
+        let Some(former) = &self.record.former_files else { return };
+        if self.record.pending_restore().is_some() {
+            return;
+        }
+        let (due, run) = self.former_files_due(former);
+        if former.removing || due || run.is_some_and(|at| self.instant >= at) {
+            self.job(JobKind::FormerFiles, &Subject::Restore(former.restore), true);
+        } else {
+            self.requeue_at(self.input.now.instant_until(removal_time(former)));
+            run.into_iter().for_each(|at| self.requeue_at(at));
+        }
+    }
+
+    /// Whether they are old enough, and when the server that runs now will have run for long enough.
+    fn former_files_due(&self, former: &FormerFiles) -> (bool, Option<tokio::time::Instant>) {
+        let runs = self.observed.server.as_ref().is_some_and(ContainerStatus::running);
+        let run = self.observed.server_run.started.filter(|_| runs && self.plan.state == PowerState::Running);
+        (self.now >= removal_time(former), run.map(|started| started + FORMER_FILES_RUN))
+    }
+
+    /// Each result that the panel waits for is reported on its own: one that is not accepted yet does not hold up the others.
+    fn report_operations(&mut self) {
+        if !self.is_managed_by_panel() {
+            return;
+        }
+        let record = self.record;
+        let backups = record.backups.iter().filter(|backup| backup.is_unreported());
+        let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
+        let restore = record.restore.as_ref().filter(|restore| restore.result.is_some() && !restore.reported);
+        subjects.extend(restore.map(|restore| Subject::Restore(restore.token)));
+        for subject in subjects {
+            if let Progress::Failed { attempts, message, .. } = self.job(JobKind::OperationReport, &subject, true) {
+                let message =
+                    format!("{message}; {attempts} attempts so far, and it is tried again until the panel has it");
+                self.set_false(ConditionType::PanelNotified, Reason::PanelAway, message);
+            }
+        }
+    }
+}
+
+/// When files that a restore has replaced are removed at the latest.
+fn removal_time(former: &FormerFiles) -> Timestamp {
+    former.at + FORMER_FILES_KEPT
+}
