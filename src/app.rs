@@ -31,8 +31,8 @@ use crate::panel::Panel;
 use crate::panel::client::HttpPanel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
-use crate::reconcile::operations::RunningOperations;
 use crate::reconcile::node_conditions::NodeConditions;
+use crate::reconcile::operations::RunningOperations;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
@@ -145,7 +145,8 @@ async fn serve(loaded: Loaded, options: &RunOptions) -> anyhow::Result<()> {
     let reload =
         Reload::new(node.clone(), file, panel.clone(), conditions.clone(), sources, updates.clone(), sockets.clone());
     let panel = panel.map(|panel| panel as Arc<dyn Panel>);
-    let context = context(&node, &tasks, &queue, conditions, updates, panel.clone())?;
+    let context =
+        context(&node, &tasks, &queue, conditions, updates, panel.clone(), options.ignore_certificate_errors)?;
     let (files, sessions) = (ServerFiles::new(context.clone()), Sessions::default());
     startup.finish(Api::new(files.clone(), started_at, sockets, sessions.clone()));
     start(&context, &queue);
@@ -172,6 +173,7 @@ fn context(
     conditions: NodeConditions,
     updates: ConfigUpdates,
     panel: Option<Arc<dyn Panel>>,
+    ignore_certificate_errors: bool,
 ) -> anyhow::Result<Arc<Context>> {
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     store.take_over_states();
@@ -207,7 +209,7 @@ fn context(
         slots: Slots::new(node.concurrent_installs),
         start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
         disk_scans: DiskScans::default(),
-        operations: RunningOperations::new(&node),
+        operations: RunningOperations::new(node, clock, Blocking::Pool, ignore_certificate_errors),
         accounts,
         wake,
     }))

@@ -37,7 +37,8 @@ pub use node::{NodeCondition, NodeConditionType};
 pub use quota::Quota;
 pub use reason::Reason;
 pub use record::{
-    Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome, TransferResult,
+    Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome,
+    TransferResult,
 };
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use resources::{Resources, Ulimit, UlimitName};

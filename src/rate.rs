@@ -1,52 +1,47 @@
-//! A rate that several operations share: each takes the bytes that it is about to move, and waits until they are due.
-//!
-//! Whoever takes a piece is served in order, so operations that run at the same time get equal shares.
+//! A limit of bytes per second that several operations share, in the order in which they ask: those that run at the same time get equal
+//! shares.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long unused time counts: so many bytes may be moved at once after a pause.
-const BURST: Duration = Duration::from_millis(250);
+use tokio::time::Instant;
 
-/// Bytes per second for all users of it together.
+/// A shared limit. Each user takes the bytes that it is about to move, and waits until those before it have had their time.
 #[derive(Debug)]
 pub struct Rate {
     bytes_per_second: Option<u64>,
-    /// When everything that was taken has had its time.
-    due: Mutex<Option<Instant>>,
+    /// When the next bytes may go.
+    next: Mutex<Option<Instant>>,
 }
 
 impl Rate {
-    /// A rate of so many bytes per second; `None` for no limit.
+    /// A limit in bytes per second; `None` for no limit.
     pub fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second, due: Mutex::new(None) }
+        Self { bytes_per_second: bytes_per_second.filter(|rate| *rate > 0), next: Mutex::default() }
     }
 
-    /// Takes so many bytes, and blocks until they are due.
-    pub fn take_blocking(&self, bytes: u64) {
-        let wait = self.reserve(bytes, Instant::now());
-        if !wait.is_zero() {
-            std::thread::sleep(wait);
-        }
-    }
-
-    /// The same, without blocking a thread.
+    /// Waits until this many bytes may go. The bytes count even where the caller stops waiting.
     pub async fn take(&self, bytes: u64) {
-        let wait = self.reserve(bytes, Instant::now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+        if let Some(at) = self.reserve(bytes) {
+            tokio::time::sleep_until(at).await;
         }
     }
 
-    /// How long to wait for these bytes.
-    fn reserve(&self, bytes: u64, now: Instant) -> Duration {
-        let Some(rate) = self.bytes_per_second.filter(|rate| *rate > 0) else { return Duration::ZERO };
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let earliest = now.checked_sub(BURST).unwrap_or(now);
-        let begin = due.map_or(earliest, |due| due.max(earliest));
-        let end = begin + Duration::from_secs_f64(bytes as f64 / rate as f64);
-        *due = Some(end);
-        end.saturating_duration_since(now)
+    /// The same for a thread that may block.
+    pub fn take_blocking(&self, bytes: u64) {
+        if let Some(at) = self.reserve(bytes) {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// When these bytes may go; `None` for at once.
+    fn reserve(&self, bytes: u64) -> Option<Instant> {
+        let rate = self.bytes_per_second?;
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let at = next.map_or(now, |next| next.max(now));
+        *next = Some(at + Duration::from_secs_f64(bytes as f64 / rate as f64));
+        Some(at)
     }
 }
 
@@ -54,14 +49,38 @@ impl Rate {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_taken_adds_up_and_a_pause_gives_little_back() {
-        let (rate, now) = (Rate::new(Some(1000)), Instant::now());
-        let ms = |duration: Duration| (duration.as_secs_f64() * 1000.0).round();
-        assert_eq!(ms(rate.reserve(1000, now)), 750.0);
-        assert_eq!(ms(rate.reserve(1000, now)), 1750.0);
-        assert_eq!(ms(rate.reserve(100, now + Duration::from_secs(1))), 850.0);
-        assert_eq!(ms(rate.reserve(1000, now + Duration::from_secs(60))), 750.0);
-        assert_eq!(Rate::new(None).reserve(u64::MAX, now), Duration::ZERO);
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_is_shared() {
+        let rate = Rate::new(Some(1000));
+        let began = Instant::now();
+        let one = async {
+            for _ in 0..10 {
+                rate.take(100).await;
+            }
+            began.elapsed()
+        };
+        let other = async {
+            for _ in 0..10 {
+                rate.take(100).await;
+            }
+            began.elapsed()
+        };
+        let (one, other) = tokio::join!(one, other);
+        assert!(one.max(other) >= Duration::from_millis(1900), "{one:?} {other:?}");
+        assert!(one.max(other) < Duration::from_millis(1990), "{one:?} {other:?}");
+        // What was not used is not saved up.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        rate.take(500).await;
+        rate.take(500).await;
+        assert!(began.elapsed() >= Duration::from_millis(500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_limit_never_waits() {
+        let began = Instant::now();
+        Rate::new(None).take(u64::MAX).await;
+        Rate::new(Some(0)).take(u64::MAX).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
     }
 }

@@ -65,6 +65,11 @@ impl PanelSync {
         }
     }
 
+    /// The panel, for calls that only one operation makes.
+    pub fn panel(&self) -> &dyn Panel {
+        self.panel.as_ref()
+    }
+
     /// Fetches a server's configuration for a request, within [`wait::PANEL_ANSWER`].
     ///
     /// # Errors

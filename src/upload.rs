@@ -10,13 +10,11 @@ mod archive;
 mod attempt;
 mod error;
 mod journal;
-mod pace;
 mod send;
 mod streamed;
 
 pub use error::UploadError;
 pub use journal::{path_for as journal_path, remove as remove_journal};
-pub use pace::Pace;
 pub use send::{Limits, Uploads};
 pub use streamed::{PartSink, StreamedUpload};
 

@@ -15,9 +15,10 @@ use std::time::Duration;
 use alula::clock::Clock;
 use alula::panel::{PanelError, Part, UploadLinks};
 use alula::progress::Progress;
+use alula::rate::Rate;
 use alula::tasks::Blocking;
 use alula::testing::{PanelCall, PanelFaults, TestPanel};
-use alula::upload::{Limits, Pace, UploadError, Uploads};
+use alula::upload::{Limits, UploadError, Uploads};
 use async_trait::async_trait;
 use proxy::{Act, Proxy};
 use serde_json::{Value, json};
@@ -204,7 +205,7 @@ impl Case {
 fn uploads() -> Uploads {
     let seconds = Duration::from_secs;
     let limits = Limits { connect: seconds(5), stall: seconds(1), answer: seconds(5) };
-    Uploads::new(Clock::System, Blocking::Pool, Arc::new(Pace::new(None)), false).with_limits(limits)
+    Uploads::new(Clock::System, Blocking::Pool, Arc::new(Rate::new(None)), false).with_limits(limits)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {backup}/{server}/{backup}.tar.gz        a complete archive
+//! {backup}/{server}/{backup}.upload         links and ETags of its upload, until the panel has acknowledged the report
 //! {backup}/{server}/.{backup}.tar.gz.new   an archive that is being written; one of an earlier process is removed
 //! ```
 //!
@@ -88,6 +89,14 @@ impl Layout {
         }
     }
 
+    /// Removes the archive of a backup that is kept elsewhere.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_uploaded(&self, id: ServerId, backup: Uuid) -> Result<(), FilesError> {
+        remove(&self.backup_archive(id, backup)).map(drop)
+    }
+
     /// Removes the files of a backup, and the server's folder if it is empty then. Whether there was an archive.
     ///
     /// # Errors
@@ -96,6 +105,7 @@ impl Layout {
         let path = self.backup_archive(id, backup);
         remove(&unfinished(&path))?;
         let found = remove(&path)?;
+        remove(&upload_journal(&path))?;
         let folder = self.backups(id);
         match std::fs::remove_dir(&folder) {
             Ok(()) => {}
@@ -215,6 +225,11 @@ impl Drop for NewArchive {
             let _ = std::fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// The journal of an archive's upload.
+pub fn upload_journal(archive: &Path) -> PathBuf {
+    archive.with_extension("").with_extension("upload")
 }
 
 fn unfinished(path: &Path) -> PathBuf {

@@ -106,7 +106,9 @@ impl Layout {
         let siblings = Siblings::of(self, id);
         let unused = |path: &PathBuf| {
             let token = path.file_name().and_then(OsStr::to_str).and_then(|name| name.split_once(".source-"));
-            token.and_then(|(_, token)| token.parse().ok()).is_none_or(|token| !in_use(|tokens| tokens.contains(&token)))
+            token
+                .and_then(|(_, token)| token.parse().ok())
+                .is_none_or(|token| !in_use(|tokens| tokens.contains(&token)))
         };
         let removed = siblings.sources().into_iter().filter(unused).map(|path| remove_folder(&path));
         let removed = removed.fold(Ok(()), Result::and);
@@ -172,13 +174,7 @@ impl Source {
     }
 
     /// Makes a btrfs snapshot, if the directory is a subvolume and has no other one in it, which a snapshot leaves out.
-    fn snapshot<P>(
-        &self,
-        data: &Path,
-        folder: &Path,
-        pause: &mut dyn FnMut() -> P,
-        cancelled: &AtomicBool,
-    ) -> bool {
+    fn snapshot<P>(&self, data: &Path, folder: &Path, pause: &mut dyn FnMut() -> P, cancelled: &AtomicBool) -> bool {
         let open = |path: &Path| rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty());
         let (Ok(subvolume), Ok(parent)) = (open(data), open(folder)) else { return false };
         if !kernel::is_subvolume(subvolume.as_fd()) || has_subvolumes(data, cancelled) {
@@ -204,12 +200,7 @@ fn has_subvolumes(data: &Path, cancelled: &AtomicBool) -> bool {
             self.found |= stat.st_dev != top || stat.st_ino == LEFT_OUT;
             Ok(())
         }
-        fn entry(
-            &mut self,
-            _: std::os::fd::BorrowedFd<'_>,
-            _: &std::ffi::CStr,
-            _: FileType,
-        ) -> rustix::io::Result<()> {
+        fn entry(&mut self, _: std::os::fd::BorrowedFd<'_>, _: &std::ffi::CStr, _: FileType) -> rustix::io::Result<()> {
             Ok(())
         }
     }

@@ -166,7 +166,9 @@ fn copy_file(parent: BorrowedFd<'_>, target: BorrowedFd<'_>, name: &CStr) -> rus
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let to = rustix::fs::openat(target, name, flags, Mode::RUSR | Mode::WUSR)?;
     match rustix::fs::ioctl_ficlone(&to, &from) {
-        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::PERM) => copy_bytes(&from, &to, &stat)?,
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOTTY | Errno::XDEV | Errno::PERM) => {
+            copy_bytes(&from, &to, &stat)?
+        }
         cloned => cloned?,
     }
     write_attributes(to.as_fd(), &read_attributes(from.as_fd())?)?;

@@ -108,8 +108,8 @@ pub enum Reason {
     BackupCompleted,
     /// A backup could not be made.
     BackupFailed,
-    /// Files changed while a backup read them.
-    BackupChanged,
+    /// The server's own list of files that backups leave out cannot be used.
+    IgnoreListInvalid,
     /// A backup was removed.
     BackupRemoved,
     /// The panel no longer waits for the result of a backup or restore.

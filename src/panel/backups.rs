@@ -8,7 +8,7 @@ pub use crate::model::UploadedPart as Part;
 
 /// How long a 404 about a new backup decides nothing: the panel sends the request inside a transaction, and the backup is visible
 /// when that has ended. The panel waits 15 s for the answer by default. Source: HTTP API, "How the panel talks to the daemon".
-pub const COMMIT_TIME: Duration = Duration::from_secs(30);
+pub const COMMIT_TIME: Duration = Duration::from_secs(15);
 
 /// The most parts of a multipart upload. Source: the limits of S3.
 pub const MAX_PARTS: usize = 10_000;

@@ -8,10 +8,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::job::Subject;
+use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::model::ServerId;
 use crate::progress::Progress;
 use crate::rate::Rate;
+use crate::tasks::Blocking;
+use crate::upload::Uploads;
 
 /// The operations of the node.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct RunningOperations {
     /// Permits to make backups, given in the order in which they are asked for.
     backups: Semaphore,
     backup_rate: Rate,
+    uploads: Uploads,
 }
 
 #[derive(Debug, Clone)]
@@ -50,18 +54,25 @@ pub struct OperationProgress {
 }
 
 impl RunningOperations {
-    /// With the limits of the node's configuration.
-    pub fn new(node: &NodeConfig) -> Self {
+    /// With the limits of the node's configuration. `ignore_certificate_errors`: as for the panel.
+    pub fn new(node: &NodeConfig, clock: Clock, blocking: Blocking, ignore_certificate_errors: bool) -> Self {
+        let rate = Arc::new(Rate::new(node.backups.upload_limit));
         Self {
             running: Arc::default(),
             backups: Semaphore::new(node.backups.concurrent.max(1)),
             backup_rate: Rate::new(node.backups.write_limit),
+            uploads: Uploads::new(clock, blocking, rate, ignore_certificate_errors),
         }
     }
 
     /// The rate at which all backups and restores together use the disk.
     pub fn backup_rate(&self) -> &Rate {
         &self.backup_rate
+    }
+
+    /// Uploads to object stores.
+    pub fn uploads(&self) -> &Uploads {
+        &self.uploads
     }
 
     /// Waits for a permit to make a backup.

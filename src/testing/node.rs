@@ -23,8 +23,8 @@ use crate::model::{Requester, ServerId, Timestamp, Verb};
 use crate::panel::Panel;
 use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
-use crate::reconcile::operations::RunningOperations;
 use crate::reconcile::node_conditions::NodeConditions;
+use crate::reconcile::operations::RunningOperations;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::Slots;
 use crate::requests::NewRequest;
@@ -240,7 +240,7 @@ impl TestNodeBuilder {
         let stats = Stats::new(store.clone(), runtime.clone(), node.clone(), clock, tasks.clone(), accounts.clone());
         let context = Arc::new(Context {
             runtime,
-            operations: RunningOperations::new(&node),
+            operations: RunningOperations::new(&node, clock, blocking, false),
             slots: Slots::new(node.concurrent_installs),
             start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
             node: Node::new(

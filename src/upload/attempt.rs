@@ -14,8 +14,8 @@ use reqwest::{Body, Client, Response};
 use tokio::time::Instant;
 use url::Url;
 
-use super::pace::Pace;
 use crate::progress::Progress;
+use crate::rate::Rate;
 use crate::tasks::Blocking;
 
 /// Bytes that are read and handed to the connection at once.
@@ -159,7 +159,7 @@ pub(super) async fn put(
     client: &Client,
     url: &Url,
     source: &Source,
-    pace: &Arc<Pace>,
+    rate: &Arc<Rate>,
     blocking: Blocking,
     tally: &Arc<Tally>,
     stall: Stall,
@@ -170,22 +170,25 @@ pub(super) async fn put(
         .put(url.clone())
         .header(CONTENT_TYPE, "application/x-gzip")
         .header(CONTENT_LENGTH, source.length)
-        .body(body(source.clone(), pace.clone(), blocking, activity.clone(), tally.clone()));
+        .body(body(source.clone(), rate.clone(), blocking, activity.clone(), tally.clone()));
     let sent = tokio::select! {
         sent = request.send() => sent.map_err(|error| Failure::Transient(cause(&error))),
         stalled = activity.stalled(source.length, stall) => Err(stalled),
     };
     let result = match sent {
-        Ok(response) => conclude(response, activity.lock().sent, source.length).await,
+        Ok(response) => {
+            let sent = activity.lock().sent;
+            conclude(response, sent, source.length).await
+        }
         Err(failure) => Err(activity.lock().error.take().map_or(failure, Failure::Unreadable)),
     };
     ending.succeeded = result.is_ok();
     result
 }
 
-fn body(source: Source, pace: Arc<Pace>, blocking: Blocking, activity: Arc<Activity>, tally: Arc<Tally>) -> Body {
+fn body(source: Source, rate: Arc<Rate>, blocking: Blocking, activity: Arc<Activity>, tally: Arc<Tally>) -> Body {
     let blocks = stream::try_unfold(0, move |sent| {
-        let (source, pace, activity, tally) = (source.clone(), pace.clone(), activity.clone(), tally.clone());
+        let (source, rate, activity, tally) = (source.clone(), rate.clone(), activity.clone(), tally.clone());
         async move {
             let length = BLOCK.min(source.length - sent);
             if length == 0 {
@@ -195,7 +198,7 @@ fn body(source: Source, pace: Arc<Pace>, blocking: Blocking, activity: Arc<Activ
                 let mut state = activity.lock();
                 (state.at, state.waiting) = (Instant::now(), true);
             }
-            pace.take(usize::try_from(length).unwrap_or(usize::MAX)).await;
+            rate.take(length).await;
             let block = blocking.run(move || read(&source, sent, length)).await;
             let mut state = activity.lock();
             (state.at, state.waiting) = (Instant::now(), false);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -185,12 +185,7 @@ impl Journal {
     }
 }
 
-/// The journal of an archive: `<backup>.upload` beside `<backup>.tar.gz`.
-pub fn path_for(archive: &Path) -> PathBuf {
-    let name = archive.file_name().unwrap_or_default().to_string_lossy();
-    let stem = name.strip_suffix(".tar.gz").unwrap_or(&name);
-    archive.with_file_name(format!("{stem}.upload"))
-}
+pub use crate::files::backup_files::upload_journal as path_for;
 
 /// Removes a journal, durably. Call it when the panel has acknowledged the upload, or the backup is given up.
 ///

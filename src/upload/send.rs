@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::attempt::{self, Failure, Source, Stall, Tally};
 use super::error::UploadError;
 use super::journal::Begun;
-use super::pace::Pace;
+
 use crate::clock::Clock;
 use crate::panel::{Panel, Part};
+use crate::rate::Rate;
 use crate::retry::{self, Jitter};
 use crate::tasks::Blocking;
 
@@ -45,7 +46,7 @@ impl Default for Limits {
 pub struct Uploads {
     pub(super) clock: Clock,
     pub(super) blocking: Blocking,
-    pace: Arc<Pace>,
+    rate: Arc<Rate>,
     limits: Limits,
     ignore_certificate_errors: bool,
     jitter: Jitter,
@@ -70,12 +71,12 @@ impl From<UploadError> for PartError {
 }
 
 impl Uploads {
-    /// Uploads that share this pace. As for the panel, `ignore_certificate_errors` is for tests.
-    pub fn new(clock: Clock, blocking: Blocking, pace: Arc<Pace>, ignore_certificate_errors: bool) -> Self {
+    /// Uploads that share this rate. As for the panel, `ignore_certificate_errors` is for tests.
+    pub fn new(clock: Clock, blocking: Blocking, rate: Arc<Rate>, ignore_certificate_errors: bool) -> Self {
         Self {
             clock,
             blocking,
-            pace,
+            rate,
             limits: Limits::default(),
             ignore_certificate_errors,
             jitter: Jitter::random(),
@@ -119,7 +120,7 @@ impl Uploads {
             if self.clock.now() >= begun.expires {
                 return Err(PartError::Expired(last));
             }
-            match attempt::put(client, &url, source, &self.pace, self.blocking, tally, stall).await {
+            match attempt::put(client, &url, source, &self.rate, self.blocking, tally, stall).await {
                 Ok(etag) => return Ok(Part { etag, part_number: number }),
                 Err(Failure::Transient(reason)) => last = reason,
                 Err(Failure::Forbidden(reason)) if self.may_be_expired(begun) => {

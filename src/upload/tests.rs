@@ -16,6 +16,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::panel::{PanelError, Part, UploadLinks};
 use crate::progress::Progress;
+use crate::rate::Rate;
 use crate::tasks::Blocking;
 use crate::testing::{PanelBackup, TestPanel};
 
@@ -76,7 +77,7 @@ fn uploads(limit: Option<u64>) -> Uploads {
         stall: Duration::from_millis(300),
         answer: Duration::from_millis(300),
     };
-    Uploads::new(Clock::System, Blocking::Pool, Arc::new(Pace::new(limit)), false).with_limits(limits)
+    Uploads::new(Clock::System, Blocking::Pool, Arc::new(Rate::new(limit)), false).with_limits(limits)
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::api::request::{RequestBody, ServerPath};
 use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
+use crate::archive::backup::IgnoreList;
 use crate::model::{Backup, BackupStorage, Record, Requester, ServerId};
 
 /// The message for a backup that a server does not have.
@@ -58,7 +59,13 @@ pub async fn delete_all_backups(Started(api): Started, ServerPath(id): ServerPat
     let files = files.map_err(|error| ApiError::Failed(error.to_string()))?;
     let at = api.context.clock.now();
     let remove = move |record: &mut Record| {
-        record.backups.extend(files.iter().filter(|file| record.backup(file.id).is_none()).map(|file| file.adopted(at)).collect::<Vec<_>>());
+        record.backups.extend(
+            files
+                .iter()
+                .filter(|file| record.backup(file.id).is_none())
+                .map(|file| file.adopted(at))
+                .collect::<Vec<_>>(),
+        );
         record.backups.iter_mut().for_each(|backup| backup.deleting = true);
     };
     api.context.store.run(move |store| store.commit(id, remove)).await?;
@@ -83,7 +90,7 @@ pub struct NewBackup {
 /// # Errors
 /// The ignore list is invalid, or the disk's error.
 pub async fn request_backup(api: &Api, id: ServerId, new: NewBackup) -> Result<(), ApiError> {
-    //IgnoreList::parse(&new.ignore).map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    IgnoreList::parse(&new.ignore).map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let at = api.context.clock.now();
     let reported = new.by != Requester::Panel;
     let backup = Backup {

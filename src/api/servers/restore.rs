@@ -12,7 +12,8 @@ use crate::api::request::RequestBody;
 use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::model::{BackupStorage, PowerState, Record, Requester, Restore, RestoreFrom, ServerId};
-use crate::requests::admission::admit_restore;
+use crate::remote_download::BackupDownloads;
+use crate::requests::admission::{Denied, admit_restore};
 
 #[derive(Deserialize)]
 struct RestoreBody {
@@ -94,7 +95,7 @@ pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result
     match snapshot.record.pending_restore() {
         Some(pending) if pending.token == token => Ok(()),
         // Another caller was faster.
-        _ => Err(crate::requests::admission::Denied::Restoring.into()),
+        _ => Err(Denied::Restoring.into()),
     }
 }
 
@@ -109,6 +110,13 @@ async fn find_archive(api: &Api, id: ServerId, backup: Uuid) -> Result<(), ApiEr
 
 /// Opens a link, so that a wrong one is an error of the request and not of the restore.
 async fn check_link(api: &Api, url: &str) -> Result<(), ApiError> {
-    let _ = (api, url);
-    Ok(())
+    let downloads = BackupDownloads::new(api.context.node.config.backups.restore_hosts.clone());
+    let opened = match downloads {
+        Ok(downloads) => downloads.open(url).await,
+        Err(error) => Err(error),
+    };
+    opened.map(drop).map_err(|error| match error.is_rejection() {
+        true => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
+        false => ApiError::Failed(error.to_string()),
+    })
 }

@@ -65,7 +65,9 @@ impl Claims {
             return Err(LinkRefusal::NotFound);
         }
         match self.has_scope(scope) {
-            true => Ok(Link { server, user: self.user(), file: self.file_path.clone(), backup: self.backup_uuid.clone() }),
+            true => {
+                Ok(Link { server, user: self.user(), file: self.file_path.clone(), backup: self.backup_uuid.clone() })
+            }
             false => Err(LinkRefusal::NotFound),
         }
     }
@@ -143,13 +145,12 @@ mod tests {
             revocations: &revocations,
             used: Some(&used),
         };
-        let link =
-            Link {
-                server: ServerId::new(Uuid::from_u128(1)),
-                user: Some(Uuid::from_u128(2)),
-                file: "/a".into(),
-                backup: String::new(),
-            };
+        let link = Link {
+            server: ServerId::new(Uuid::from_u128(1)),
+            user: Some(Uuid::from_u128(2)),
+            file: "/a".into(),
+            backup: String::new(),
+        };
         assert_eq!(claims("a").use_link(check(1)), Ok(link.clone()));
         assert_eq!(claims("a").use_link(check(2)), Err(LinkRefusal::NotFound));
         assert_eq!(claims("b").use_link(check(2)), Ok(link.clone()));

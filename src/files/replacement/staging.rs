@@ -53,8 +53,7 @@ impl Staging {
         let way = if present == Present::Discard || shares { Way::Exchange } else { Way::Merge };
         let begun = (found.mtime(), found.mtime_nsec());
         let phase = Phase::Preparing;
-        let mut operation =
-            Operation { token, way, phase, limit, projects: None, begun, marked: false, times: None };
+        let mut operation = Operation { token, way, phase, limit, projects: None, begun, marked: false, times: None };
         operation.save(&folder)?;
         let tree = make_tree(&folder, &data).map_err(failed)?;
         copy_directory_attributes(&data, &tree).map_err(FilesError::disk("set the attributes of", &tree))?;

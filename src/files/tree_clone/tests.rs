@@ -3,8 +3,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::super::tests::{NEVER, Outside, make_deep, roomy_folder};
 use super::super::test_trees::{Node, contents, make, nodes, set_time};
+use super::super::tests::{NEVER, Outside, make_deep, roomy_folder};
 use super::*;
 
 fn copied(from: &Path, folder: &Path) -> Result<PathBuf, FilesError> {

@@ -4,6 +4,7 @@
 //! result are recorded by this job; the report to the panel follows from the record.
 
 mod making;
+mod upload;
 
 use async_trait::async_trait;
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::model::{Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Reason, Record, UploadedPart};
 use crate::progress::Progress;
-use making::Making;
+use making::{Making, NotMade};
 
 /// A backup that the record has and that has no result.
 pub(super) struct MakeBackup;
@@ -43,14 +44,41 @@ async fn make(run: &JobRun, id: Uuid, progress: &Progress) -> Result<(), JobErro
         () = progress.when_cancelled() => return Ok(()),
     };
     let Some(backup) = pending(run, id) else { return Ok(()) };
-    let archive = match archive(run, &backup, progress).await {
-        Ok(archive) => archive,
-        Err(_) if progress.is_cancelled() => return Ok(()),
-        Err(message) => return end(run, id, Err(message)).await,
+    let made = match backup.storage {
+        BackupStorage::Local => archive(run, &backup, progress).await.map(|archive| (archive, Vec::new())),
+        BackupStorage::S3 => upload::make_and_upload(run, &backup, progress).await,
     };
-    match backup.storage {
-        BackupStorage::Local => end(run, id, Ok((archive, Vec::new()))).await,
-        BackupStorage::S3 => end(run, id, Err("not yet".to_owned())).await,
+    match made {
+        Err(_) if progress.is_cancelled() => Ok(()),
+        Err(Failed::Later(error)) => Err(error),
+        Err(Failed::Ended(message) | Failed::NoSpace { message, .. }) => end(run, &backup, Err(message)).await,
+        Ok(made) => end(run, &backup, Ok(made)).await,
+    }
+}
+
+/// Why a backup was not made.
+enum Failed {
+    /// It is tried again.
+    Later(JobError),
+    /// The disk has no room for the archive, which may have so many bytes.
+    NoSpace { needed: u64, message: String },
+    /// The panel gets this as its end.
+    Ended(String),
+}
+
+impl From<JobError> for Failed {
+    fn from(error: JobError) -> Self {
+        Self::Later(error)
+    }
+}
+
+impl From<NotMade> for Failed {
+    fn from(error: NotMade) -> Self {
+        let message = error.to_string();
+        match error {
+            NotMade::NoSpace { needed, .. } => Self::NoSpace { needed, message },
+            _ => Self::Ended(message),
+        }
     }
 }
 
@@ -60,28 +88,36 @@ fn pending(run: &JobRun, id: Uuid) -> Option<Backup> {
     snapshot.record.backup(id).filter(|backup| backup.is_pending()).cloned()
 }
 
-/// The archive as it is on disk, or a new one. Its facts are recorded.
-async fn archive(run: &JobRun, backup: &Backup, progress: &Progress) -> Result<BackupArchive, String> {
-    let (context, server, id) = (&run.context, run.server, backup.id);
-    let making = Making::new(context, server, backup, progress);
-    let archive = context.store.blocking().run(move || making.run()).await?;
-    let facts = archive.clone();
+/// The archive as it is on disk, or a new one.
+async fn archive(run: &JobRun, backup: &Backup, progress: &Progress) -> Result<BackupArchive, Failed> {
+    let context = &run.context;
+    let making = Making::new(context, run.server, backup, progress);
+    let archive = match &backup.archive {
+        Some(archive) if context.node.layout.backup_archive(run.server, backup.id).exists() => archive.clone(),
+        _ => context.store.blocking().run(move || making.run()).await?,
+    };
+    record_archive(run, backup.id, &archive).await?;
+    Ok(archive)
+}
+
+async fn record_archive(run: &JobRun, id: Uuid, archive: &BackupArchive) -> Result<(), Failed> {
+    let (server, facts) = (run.server, archive.clone());
     let record = move |record: &mut Record| {
         if let Some(known) = record.backup_mut(id) {
             known.archive = Some(facts);
         }
     };
-    let recorded = context.store.run(move |store| store.commit(server, record)).await;
-    recorded.map(|_| archive).map_err(|error| error.to_string())
+    let recorded = run.context.store.run(move |store| store.commit(server, record)).await;
+    recorded.map(drop).map_err(|error| Failed::Later(error.into()))
 }
 
-/// Records the result, which the panel then gets. An archive that is not kept on the node is removed.
+/// Records the result, which the panel then gets.
 async fn end(
     run: &JobRun,
-    id: Uuid,
+    backup: &Backup,
     result: Result<(BackupArchive, Vec<UploadedPart>), String>,
 ) -> Result<(), JobError> {
-    let (context, server) = (&run.context, run.server);
+    let (context, server, id, storage) = (&run.context, run.server, backup.id, backup.storage);
     let at = context.clock.now();
     let (reason, result) = match result {
         Ok((archive, parts)) => {
@@ -98,6 +134,12 @@ async fn end(
     };
     context.store.run(move |store| store.commit(server, record)).await?;
     context.store.event(server, at, reason, &message);
+    if storage == BackupStorage::S3 {
+        // What cannot be removed now is removed when the panel has acknowledged the result.
+        let layout = context.node.layout.clone();
+        let removed = context.store.blocking().run(move || layout.remove_uploaded(server, id)).await;
+        removed.unwrap_or_else(|error| tracing::warn!(server.id = %server, backup.id = %id, "{error}"));
+    }
     Ok(())
 }
 

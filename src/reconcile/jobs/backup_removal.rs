@@ -18,7 +18,8 @@ impl BackgroundJob for RemoveBackup {
         let forget = move |record: &mut Record| record.backups.retain(|known| known.id != backup);
         let storage = context.store.get(id).and_then(|found| found.record.backup(backup).map(|known| known.storage));
         context.store.run(move |store| store.commit(id, forget)).await?;
-        if removed || storage == Some(BackupStorage::S3) {
+        // Of a backup in an object store only what was left here is removed.
+        if removed && storage != Some(BackupStorage::S3) {
             let message = format!("the backup {backup} was removed");
             context.store.event(id, context.clock.now(), Reason::BackupRemoved, &message);
         }

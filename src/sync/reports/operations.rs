@@ -1,18 +1,12 @@
 //! Reports of backups and restores. Each result stays in the record until the panel has acknowledged or rejected it.
 
-use std::time::Duration;
-
 use uuid::Uuid;
 
 use super::ReportError;
 use crate::events::{BackupEnd, EventKind};
-use crate::model::{Backup, Reason, Record, ServerId};
-use crate::panel::{BackupReport, PanelError};
+use crate::model::{Backup, BackupStorage, Reason, Record, ServerId};
+use crate::panel::{BackupReport, COMMIT_TIME, PanelError};
 use crate::sync::PanelSync;
-
-/// The panel requests backups and restores inside a transaction: until that has ended, it does not know them. An archive is removed
-/// because of a 404, so a young one does not count.
-const COMMIT_TIME: Duration = Duration::from_secs(15);
 
 /// What the panel has made of a report.
 enum Answer {
@@ -43,19 +37,16 @@ impl PanelSync {
         }
         let acknowledged = move |record: &mut Record| {
             if let Some(known) = record.backup_mut(backup) {
-                (known.reported, known.deleting) = (true, known.deleting || unknown);
+                // Of one in an object store nothing stays here.
+                let deleting = unknown || known.storage == BackupStorage::S3;
+                (known.reported, known.deleting) = (true, known.deleting || deleting);
             }
         };
         self.store.run(move |store| store.commit(id, acknowledged)).await?;
         self.store.wake(id);
         let BackupReport { checksum, size, successful, .. } = report;
-        let end = BackupEnd {
-            checksum,
-            checksum_type: "sha1",
-            file_size: size,
-            is_successful: successful,
-            uuid: backup,
-        };
+        let end =
+            BackupEnd { checksum, checksum_type: "sha1", file_size: size, is_successful: successful, uuid: backup };
         Ok((!unknown).then_some(EventKind::BackupCompleted(end)))
     }
 

@@ -1,21 +1,43 @@
 //! Makes the archive of a backup. Blocking.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::archive::spawn_helper;
-use crate::archive::backup::{self, Change, Contents, DefaultList, Hashes, IgnoreList, WriteOptions, Written};
-use crate::files::Layout;
+use crate::archive::backup::{
+    self, Change, Contents, DefaultList, Hashes, IgnoreError, IgnoreList, WriteOptions, Written,
+};
+use crate::archive::{ArchiveError, spawn_helper};
+use crate::files::backup_files::NewArchive;
+use crate::files::source::Source;
+use crate::files::tree::Tree;
+use crate::files::{FilesError, Layout};
 use crate::model::backup::MAX_CHANGED;
-use crate::model::{Backup, BackupArchive, BackupSource, ServerId};
+use crate::model::{Backup, BackupArchive, BackupSource, Reason, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::context::Context;
 
 /// The longest name of a changed file that is kept, in characters.
 const MAX_NAME: usize = 200;
 
+/// Why there is no archive.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotMade {
+    /// The disk has no room for it, whatever it compresses to.
+    #[error("the archive may need {needed} bytes, and {free} bytes are free: free space in {}", folder.display())]
+    NoSpace { needed: u64, free: u64, folder: PathBuf },
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error(transparent)]
+    Ignore(#[from] IgnoreError),
+}
+
 /// What an archive is made of.
+#[derive(Clone)]
 pub(super) struct Making {
     context: Arc<Context>,
     server: ServerId,
@@ -33,8 +55,8 @@ impl Making {
     /// Uses the archive that an earlier run has completed, or makes one.
     ///
     /// # Errors
-    /// For people: what was attempted, and why it failed. Nothing is left.
-    pub(super) fn run(self) -> Result<BackupArchive, String> {
+    /// Nothing is left then.
+    pub(super) fn run(self) -> Result<BackupArchive, NotMade> {
         match self.completed()? {
             Some(archive) => Ok(archive),
             None => self.make(),
@@ -47,8 +69,8 @@ impl Making {
 
     /// An archive has its name only when it is complete, so one that is there is read for its checksum. One that turns out damaged is
     /// made again.
-    fn completed(&self) -> Result<Option<BackupArchive>, String> {
-        let opened = self.layout().open_backup(self.server, self.id).map_err(|error| error.to_string())?;
+    fn completed(&self) -> Result<Option<BackupArchive>, NotMade> {
+        let opened = self.layout().open_backup(self.server, self.id)?;
         let Some((file, entry)) = opened else { return Ok(None) };
         self.progress.set_total(entry.size);
         let hashes = Hashes { sha1: true, sha256: false };
@@ -61,7 +83,7 @@ impl Making {
                 changed: names(&changes.listed),
                 changed_count: changes.count,
             }),
-            Err(_) if self.progress.is_cancelled() => return Err("cancelled".to_owned()),
+            Err(error) if self.progress.is_cancelled() => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(server.id = %self.server, backup.id = %self.id, %error, "a damaged archive is made again");
                 None
@@ -69,45 +91,68 @@ impl Making {
         })
     }
 
-    fn make(self) -> Result<BackupArchive, String> {
+    fn make(self) -> Result<BackupArchive, NotMade> {
         let (layout, server) = (self.layout(), self.server);
-        let source = layout.quiet_source(server, || (), self.progress.cancelled()).map_err(|error| error.to_string())?;
-        let ignore = self.ignore_list(source.tree())?;
-        let estimate = backup::estimate(source.tree(), &ignore, &self.progress).map_err(|error| error.to_string())?;
-        let mut archive = layout.create_backup(server, self.id).map_err(|error| error.to_string())?;
-        let free = layout.free_for_backups().map_err(|error| error.to_string())?;
-        let needed = estimate.max_archive();
+        let (source, ignore) = self.source()?;
+        let mut archive = layout.create_backup(server, self.id)?;
+        let estimate = backup::estimate(source.tree(), &ignore, &self.progress)?;
+        let (needed, free) = (estimate.max_archive(), layout.free_for_backups()?);
         if needed > free {
-            return Err(format!(
-                "the archive may need {needed} bytes, and {free} bytes are free: free space in {}",
-                layout.backups(server).display()
-            ));
+            return Err(NotMade::NoSpace { needed, free, folder: layout.backups(server) });
         }
+        let written = self.write(&source, &ignore, &mut archive)?;
+        archive.keep()?;
+        Ok(facts(&written, source.kind()))
+    }
+
+    /// Writes the archive to a sink that sends it away while it is made, where the disk has no room for it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); or the sink fails.
+    pub(super) fn stream<W: Write>(&self, sink: W) -> Result<(W, BackupArchive), NotMade> {
+        let (source, ignore) = self.source()?;
+        let (sink, written) = self.pack(&source, &ignore, sink)?;
+        Ok((sink, facts(&written, source.kind())))
+    }
+
+    /// The files, and what is left out of them.
+    fn source(&self) -> Result<(Source, IgnoreList), NotMade> {
+        let layout = self.layout();
+        layout.sweep_sources(self.server)?;
+        let source = layout.quiet_source(self.server, || (), self.progress.cancelled())?;
+        let ignore = self.ignore_list(source.tree())?;
+        Ok((source, ignore))
+    }
+
+    fn write(&self, source: &Source, ignore: &IgnoreList, archive: &mut NewArchive) -> Result<Written, NotMade> {
+        let (_, written) = self.pack(source, ignore, archive)?;
+        Ok(written)
+    }
+
+    fn pack<W: Write>(&self, source: &Source, ignore: &IgnoreList, sink: W) -> Result<(W, Written), NotMade> {
         let pace = |bytes| self.context.operations.backup_rate().take_blocking(bytes);
         let options = WriteOptions {
-            ignore: &ignore,
+            ignore,
             level: self.context.node.config.backups.level,
             hashes: Hashes { sha1: true, sha256: false },
             spawn: spawn_helper(self.context.store.blocking()),
             pace: Some(&pace),
             progress: &self.progress,
         };
-        let written = backup::write(source.tree(), &mut archive, options);
-        let (_, written) = written.map_err(|error| error.to_string())?;
-        if self.progress.is_cancelled() {
-            return Err("cancelled".to_owned());
+        let written = backup::write(source.tree(), sink, options)?;
+        match self.progress.is_cancelled() {
+            true => Err(ArchiveError::Cancelled.into()),
+            false => Ok(written),
         }
-        archive.keep().map_err(|error| error.to_string())?;
-        Ok(facts(&written, source.kind()))
     }
 
-    fn ignore_list(&self, tree: &crate::files::tree::Tree) -> Result<IgnoreList, String> {
+    fn ignore_list(&self, tree: &Tree) -> Result<IgnoreList, NotMade> {
         if !self.ignore.trim().is_empty() {
-            return IgnoreList::parse(&self.ignore).map_err(|error| error.to_string());
+            return Ok(IgnoreList::parse(&self.ignore)?);
         }
         let DefaultList { list, note } = DefaultList::read(tree);
         if let Some(note) = note {
-            self.context.console.announce(self.server, &note);
+            self.context.store.event(self.server, self.context.clock.now(), Reason::IgnoreListInvalid, &note);
         }
         Ok(list)
     }

@@ -14,6 +14,7 @@ use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, Restore, RestoreFrom, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::context::Context;
+use crate::remote_download::{BackupDownloads, BackupReader};
 
 /// Bytes of the archive that are read at once.
 const BUFFER: usize = 256 << 10;
@@ -80,8 +81,14 @@ impl Unpacking {
         self.unpack(BufReader::with_capacity(BUFFER, file))
     }
 
-    async fn unpack_remote(self, _url: String) -> Result<String, String> {
-        Err("not yet".to_owned())
+    async fn unpack_remote(self, url: String) -> Result<String, String> {
+        let downloads = BackupDownloads::new(self.context.node.config.backups.restore_hosts.clone());
+        let stream =
+            downloads.map_err(|error| error.to_string())?.open(&url).await.map_err(|error| error.to_string())?;
+        self.progress.set_total(stream.length().unwrap_or(0));
+        // What is unpacked counts.
+        let source = BackupReader::new(stream, self.progress.uncounted());
+        self.context.store.blocking().run(move || self.unpack(source)).await
     }
 
     /// Unpacks and verifies an archive, and makes the result durable.

@@ -110,9 +110,17 @@ fn a_restore_stops_the_server_and_holds_it() {
     let stopping = || running().stop_sent("c1", 1, 120).restoring(restore());
     let ended = || offline().wants_up("p1").container_exited("c1", "p1", 0).restoring(restore());
     table(&[
-        ("while it runs", running().restoring(restore()), &["Stop c1 command \"quit\" 120s", "ClosePower p1 Restoring"]),
+        (
+            "while it runs",
+            running().restoring(restore()),
+            &["Stop c1 command \"quit\" 120s", "ClosePower p1 Restoring"],
+        ),
         ("while it ends", stopping(), &["ClosePower p1 Restoring"]),
-        ("when it has ended", ended(), &["ClosePower p1 Restoring", "StartJob Restore restore:00000000-0000-0000-0000-000000000007"]),
+        (
+            "when it has ended",
+            ended(),
+            &["ClosePower p1 Restoring", "StartJob Restore restore:00000000-0000-0000-0000-000000000007"],
+        ),
         ("offline", offline().restoring(restore()), &["StartJob Restore restore:00000000-0000-0000-0000-000000000007"]),
         ("while the engine is away", offline().restoring(restore()).without_engine(), &[]),
         (
@@ -120,7 +128,11 @@ fn a_restore_stops_the_server_and_holds_it() {
             offline().restoring(restore()).wants_install("i1"),
             &["StartJob Restore restore:00000000-0000-0000-0000-000000000007"],
         ),
-        ("restored", offline().restoring(restored()), &["StartJob OperationReport restore:00000000-0000-0000-0000-000000000007"]),
+        (
+            "restored",
+            offline().restoring(restored()),
+            &["StartJob OperationReport restore:00000000-0000-0000-0000-000000000007"],
+        ),
     ]);
     let plan = offline().restoring(restore()).plan();
     assert_eq!(plan.state, PowerState::Offline);
