@@ -142,7 +142,7 @@ fn a_restore_stops_the_server_and_holds_it() {
 
 #[test]
 fn replaced_files_stay_until_the_server_has_run_or_a_day_has_passed() {
-    let replaced = |fixture: Fixture, seconds_ago| {
+    let replaced = |fixture: Fixture, seconds_ago: i64| {
         let former = FormerFiles { restore: ID, at: at(-seconds_ago), removing: false };
         fixture.with(|s| s.record.former_files = Some(former))
     };
