@@ -176,7 +176,10 @@ pub(super) async fn put(
         stalled = activity.stalled(source.length, stall) => Err(stalled),
     };
     let result = match sent {
-        Ok(response) => conclude(response, activity.lock().sent, source.length).await,
+        Ok(response) => {
+            let sent = activity.lock().sent;
+            conclude(response, sent, source.length).await
+        }
         Err(failure) => Err(activity.lock().error.take().map_or(failure, Failure::Unreadable)),
     };
     ending.succeeded = result.is_ok();
