@@ -246,7 +246,7 @@ async fn parts_that_fail(bin: &Path, moto: SocketAddr) {
         })
         .await;
         case.check(&case.upload().await.unwrap());
-        assert_eq!(case.rounds(), 1);
+        assert_eq!((case.rounds(), case.proxy.puts()), (1, 3 + 3 + 2 + 2 + 1));
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::StatusCode;
 use store::{Act, Store};
 use uuid::Uuid;
@@ -113,7 +114,7 @@ async fn parts_are_sent_at_once_as_the_panel_allows() {
 
 #[tokio::test]
 async fn what_may_succeed_later_is_tried_again_from_the_first_byte() {
-    for (name, act) in [
+    let cases = [
         ("503", Act::Status(503, "SlowDown")),
         ("500", Act::Status(500, "InternalError")),
         ("429", Act::Status(429, "")),
@@ -121,20 +122,18 @@ async fn what_may_succeed_later_is_tried_again_from_the_first_byte() {
         ("cut", Act::Cut(30_000)),
         ("cut at once", Act::Cut(0)),
         ("silent", Act::Silent),
-    ] {
-        let failing = act.clone();
-        let fixture = Fixture::new(250_000, move |part, attempt| match (part, attempt) {
-            (2, 1) => failing.clone(),
-            _ => Act::Accept,
-        })
-        .await;
+    ];
+    let cases = cases.map(async |(name, act)| {
+        let failing = move |part, attempt| if (part, attempt) == (2, 1) { act.clone() } else { Act::Accept };
+        let fixture = Fixture::new(250_000, failing).await;
         let progress = Progress::new();
         let parts = uploads(None).upload(&fixture.panel, BACKUP, &fixture.archive(), &progress).await.unwrap();
         fixture.check(&parts);
         assert_eq!(fixture.store.attempts(2), 2, "{name}");
         assert_eq!(progress.done(), 250_000, "{name}: bytes that are sent again do not count again");
         assert_eq!(fixture.rounds(), 1, "{name}");
-    }
+    });
+    join_all(cases).await;
 }
 
 /// An archive of one part that no socket buffers.
@@ -250,6 +249,20 @@ async fn the_rate_is_limited() {
     fixture.check(&parts);
     // The last of the three parts waits for the time of the two before it.
     assert!(began.elapsed() >= Duration::from_millis(490), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn uploads_run_in_tasks() {
+    fn is_send<T: Send>(future: T) -> T {
+        future
+    }
+    let fixture = Fixture::new(250_000, |_, _| Act::Accept).await;
+    let (uploads, archive, progress) = (uploads(None), fixture.archive(), Progress::new());
+    is_send(uploads.upload(&fixture.panel, BACKUP, &archive, &progress)).await.unwrap();
+    let streamed = uploads.streamed(&fixture.panel, BACKUP, 5, fixture.folder.path());
+    let (sink, upload) = is_send(streamed).await.unwrap();
+    drop(sink);
+    is_send(upload.run(&progress)).await.unwrap_err();
 }
 
 #[test]

@@ -151,8 +151,11 @@ async fn an_archive_is_read() {
         _ => part_of("", from, usize::MAX >> 1, false),
     })
     .await;
+    fn is_send<T: Send>(future: T) -> T {
+        future
+    }
     for path in ["/b", "/twice"] {
-        let mut stream = here("127.0.0.1").open(&web.link(path)).await.unwrap();
+        let mut stream = is_send(here("127.0.0.1").open(&web.link(path))).await.unwrap();
         assert_eq!(stream.length(), Some(200_000));
         assert_eq!(read(&mut stream).await.unwrap(), body());
         assert_eq!(stream.received(), 200_000);

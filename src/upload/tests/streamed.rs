@@ -31,8 +31,8 @@ fn names(fixture: &Fixture) -> Vec<String> {
 
 #[tokio::test]
 async fn parts_are_filled_one_by_one() {
-    for (size, piece) in [(250_000, 33_333), (200_000, 50_000), (100_000, 100_000), (99_999, 7_000), (300_000, 300_000)]
-    {
+    let cases = [(250_000, 33_333), (200_000, 50_000), (100_000, 100_000), (99_999, 7_000), (300_000, 300_000)];
+    let cases = cases.map(async |(size, piece)| {
         let fixture = Fixture::new(size, |part, attempt| match (part, attempt) {
             (1, 1) => Act::Cut(5_000),
             _ => Act::Accept,
@@ -44,7 +44,8 @@ async fn parts_are_filled_one_by_one() {
         fixture.check(&parts.unwrap());
         assert_eq!(names(&fixture), ["b.tar.gz"], "no file is left");
         assert_eq!(fixture.panel.lock().backups[&BACKUP].uploads, [size as u64]);
-    }
+    });
+    join_all(cases).await;
 }
 
 #[tokio::test]
