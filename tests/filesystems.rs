@@ -127,7 +127,10 @@ fn sources_are_quiet(disk: &Disk, server: &Server) {
         fs::write(server.data.join("level.dat"), "later").unwrap();
         let (mut file, entry) = source.tree().open(&at("level.dat")).unwrap();
         assert_eq!(std::io::read_to_string(&mut file).unwrap(), "old");
-        assert_eq!((entry.uid, source.tree().stat(&at("kept"), alula::files::tree::Follow::No).unwrap().links), (USER, 2));
+        assert_eq!(
+            (entry.uid, source.tree().stat(&at("kept"), alula::files::tree::Follow::No).unwrap().links),
+            (USER, 2)
+        );
         fs::write(server.data.join("level.dat"), "old").unwrap();
     }
     assert_eq!(server.beside().len(), usize::from(disk.source != SourceKind::Live));

@@ -134,7 +134,12 @@ impl Layout {
 
     /// Puts an empty directory beside a server's into a project of its own, with the limit of the server. Returns the projects of the
     /// two; `None` where the kernel does not enforce the limit of the server's files.
-    pub(super) fn assign_beside(&self, id: ServerId, path: &Path, limit: Option<u64>) -> io::Result<Option<(u32, u32)>> {
+    pub(super) fn assign_beside(
+        &self,
+        id: ServerId,
+        path: &Path,
+        limit: Option<u64>,
+    ) -> io::Result<Option<(u32, u32)>> {
         let Quota::Assigned { project: of_data, .. } = self.quota(id) else { return Ok(None) };
         let _choice = CHOICE.lock().unwrap_or_else(PoisonError::into_inner);
         let taken: Vec<_> = self.taken(id).into_iter().chain(self.projects_of(id)).collect();
@@ -150,7 +155,8 @@ impl Layout {
 
     /// Removes the limit of the project of a directory beside a server's, which is about to be removed.
     pub(super) fn release_beside(&self, path: &Path) {
-        let Some(top) = rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty()).ok().filter(|_| self.quotas) else {
+        let Some(top) = rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty()).ok().filter(|_| self.quotas)
+        else {
             return;
         };
         if let Ok(Quota::Assigned { project, limit: Some(_) }) = observed(top.as_fd()) {

@@ -234,12 +234,7 @@ impl Layout {
     }
 
     /// Brings an operation from `Exchanged` to `Undone`. Its folder is that of former files.
-    fn turn_back(
-        &self,
-        siblings: &Siblings,
-        folder: &Path,
-        operation: &mut Operation,
-    ) -> Result<(), ReplacementError> {
+    fn turn_back(&self, siblings: &Siblings, folder: &Path, operation: &mut Operation) -> Result<(), ReplacementError> {
         if operation.phase != Phase::Undone {
             match operation.way {
                 Way::Exchange => {

@@ -121,7 +121,9 @@ impl Layout {
         let siblings = Siblings::of(self, id);
         let unused = |path: &PathBuf| {
             let token = path.file_name().and_then(OsStr::to_str).and_then(|name| name.split_once(".source-"));
-            token.and_then(|(_, token)| token.parse().ok()).is_none_or(|token| !in_use(|tokens| tokens.contains(&token)))
+            token
+                .and_then(|(_, token)| token.parse().ok())
+                .is_none_or(|token| !in_use(|tokens| tokens.contains(&token)))
         };
         let removed = siblings.sources().into_iter().filter(unused).map(|path| remove_folder(&path));
         let removed = removed.fold(Ok(()), Result::and);
@@ -166,7 +168,7 @@ impl Source {
         if can_share_blocks(&folder).unwrap_or(false) {
             let copied = make_tree(&folder, &data).map_err(FilesError::disk("copy", &data)).and_then(|tree| {
                 let paused = pause();
-                let cloned = clone_tree(&data, &tree, &folder.join("links"), cancelled);
+                let cloned = clone_tree(&data, &tree, cancelled);
                 drop(paused);
                 cloned.map(|()| tree)
             });
@@ -187,13 +189,7 @@ impl Source {
     }
 
     /// Makes a btrfs snapshot, if the directory is a subvolume and has no other one in it, which a snapshot leaves out.
-    fn snapshot<P>(
-        &self,
-        data: &Path,
-        folder: &Path,
-        pause: &mut dyn FnMut() -> P,
-        cancelled: &AtomicBool,
-    ) -> bool {
+    fn snapshot<P>(&self, data: &Path, folder: &Path, pause: &mut dyn FnMut() -> P, cancelled: &AtomicBool) -> bool {
         let open = |path: &Path| rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty());
         let (Ok(subvolume), Ok(parent)) = (open(data), open(folder)) else { return false };
         if !kernel::is_subvolume(subvolume.as_fd()) || has_subvolumes(data, cancelled) {
@@ -219,12 +215,7 @@ fn has_subvolumes(data: &Path, cancelled: &AtomicBool) -> bool {
             self.found |= stat.st_dev != top || stat.st_ino == LEFT_OUT;
             Ok(())
         }
-        fn entry(
-            &mut self,
-            _: std::os::fd::BorrowedFd<'_>,
-            _: &std::ffi::CStr,
-            _: FileType,
-        ) -> rustix::io::Result<()> {
+        fn entry(&mut self, _: std::os::fd::BorrowedFd<'_>, _: &std::ffi::CStr, _: FileType) -> rustix::io::Result<()> {
             Ok(())
         }
     }

@@ -13,10 +13,19 @@ use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, XattrFlags};
 /// An entry of a tree. Directories on the way are created.
 #[derive(Debug, Clone)]
 pub(super) enum Node {
-    File { bytes: Vec<u8>, mode: u32 },
-    Sparse { length: u64 },
-    Directory { mode: u32 },
-    Link { text: Vec<u8> },
+    File {
+        bytes: Vec<u8>,
+        mode: u32,
+    },
+    Sparse {
+        length: u64,
+    },
+    Directory {
+        mode: u32,
+    },
+    Link {
+        text: Vec<u8>,
+    },
     Fifo,
     /// Another name of the first file of the tree.
     SecondName,
@@ -81,7 +90,9 @@ pub(super) fn make(top: &Path, nodes: &Nodes) {
             Node::Link { text } => symlink(OsStr::from_bytes(text), &path).unwrap(),
             Node::Fifo => super::tests::make_fifo(&path),
             Node::SecondName => match &first {
-                Some(first) if first.symlink_metadata().is_ok_and(|found| found.is_file()) => fs::hard_link(first, &path).unwrap(),
+                Some(first) if first.symlink_metadata().is_ok_and(|found| found.is_file()) => {
+                    fs::hard_link(first, &path).unwrap()
+                }
                 _ => continue,
             },
         }

@@ -68,16 +68,18 @@ impl Merge {
     pub(super) fn plan(&self, staged: &Tree, operation: &Operation) -> Result<(Journal, u64), ReplacementError> {
         let mut journal = vec![(self.keep(&UserPath::root(), operation)?, UserPath::root())];
         let (mut replaced, mut failure) = (0, None);
-        staged.walk(&UserPath::root(), &NEVER, &mut |entry: WalkEntry<'_>| {
-            match self.change(&entry, operation, &mut replaced) {
-                Ok(change) => {
-                    journal.push((change, entry.path));
-                    if matches!(change, Change::Keep { .. }) { Visit::Enter } else { Visit::Skip }
-                }
-                Err(error) => {
-                    failure = Some(error);
-                    Visit::Stop
-                }
+        staged.walk(&UserPath::root(), &NEVER, &mut |entry: WalkEntry<'_>| match self.change(
+            &entry,
+            operation,
+            &mut replaced,
+        ) {
+            Ok(change) => {
+                journal.push((change, entry.path));
+                if matches!(change, Change::Keep { .. }) { Visit::Enter } else { Visit::Skip }
+            }
+            Err(error) => {
+                failure = Some(error);
+                Visit::Stop
             }
         })?;
         if let Some(failure) = failure {
@@ -216,10 +218,8 @@ impl Merge {
         let Some(project) = project else { return Ok(()) };
         let mut assignment = Assignment { project };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                scan(&top.join(at.path().as_path()), &NEVER, &mut assignment)
-                    .map_err(|error| TreeError::io(ACTION, at.path())(std::io::Error::other(error)))
-            }
+            FileType::Directory => scan(&top.join(at.path().as_path()), &NEVER, &mut assignment)
+                .map_err(|error| TreeError::io(ACTION, at.path())(std::io::Error::other(error))),
             kind => {
                 let name = CString::new(at.name().as_bytes()).map_err(|_| Errno::INVAL);
                 let assigned = name.and_then(|name| assignment.entry(at.parent(), &name, kind));

@@ -53,14 +53,13 @@ impl Staging {
         let way = if present == Present::Discard || shares { Way::Exchange } else { Way::Merge };
         let begun = (found.mtime(), found.mtime_nsec());
         let phase = Phase::Preparing;
-        let mut operation =
-            Operation { token, way, phase, limit, projects: None, begun, marked: false, times: None };
+        let mut operation = Operation { token, way, phase, limit, projects: None, begun, marked: false, times: None };
         operation.save(&folder)?;
         let tree = make_tree(&folder, &data).map_err(failed)?;
         copy_directory_attributes(&data, &tree).map_err(FilesError::disk("set the attributes of", &tree))?;
         operation.projects = layout.assign_beside(id, &tree, limit).map_err(failed)?;
         if shares {
-            clone_tree(&data, &tree, &folder.join("links"), cancelled)?;
+            clone_tree(&data, &tree, cancelled)?;
         }
         operation.enter(Phase::Filling, &folder)?;
         sync(siblings.parent()).map_err(FilesError::disk("sync", siblings.parent()))?;
