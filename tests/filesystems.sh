@@ -33,7 +33,8 @@ ensure_machine
 heading "file systems on $(basename "$kernel")"
 for program in mkfs.btrfs mkfs.xfs mkfs.ext4 btrfs; do add_program "$(command -v "$program")" "/bin/$program"; done
 [ ! -e /etc/mke2fs.conf ] || { mkdir -p "$work/root/etc" && cp /etc/mke2fs.conf "$work/root/etc/"; }
-add_module crc32c_generic libcrc32c crc16 mbcache jbd2 ext4 xfs loop quota_tree quota_v2 blake2b_generic xor raid6_pq btrfs
+add_module crc32c_generic libcrc32c crc16 mbcache jbd2 ext4 xfs loop quota_tree quota_v2 xxhash_generic zstd_compress \
+    blake2b_generic xor raid6_pq btrfs
 boot filesystems 2048 '
 export PATH=/bin ALULA_FILESYSTEMS=/disks
 busybox mkdir -p /images/other /disks/btrfs /disks/xfs /disks/ext4 /disks/mounted/'"$server"'

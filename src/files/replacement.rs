@@ -4,19 +4,19 @@
 //! repeated:
 //!
 //! ```text
-//! begin(token)       an empty tree beside the server's files, or a copy of them by reflinks where the present files stay
-//!   staging.tree()   filled by the caller, within the server's limit
-//!   staging.seal()   owners set, flushed; from here on `begin` is not needed again
-//! exchange(token)    with the server stopped: the tree becomes the server's files, the former ones are kept
-//! undo(token)        the former files are the server's again; `exchange` brings the restored ones back
-//! remove_former()    the former files are given up
+//! begin_replacement      an empty tree beside the server's files, or a copy of them by reflinks where the present files stay
+//!   Staging::tree        filled by the caller, within the server's limit
+//!   Staging::seal        owners set, flushed; from here on `begin_replacement` is not needed again
+//! exchange_replacement   with the server stopped: the tree becomes the server's files, the former ones are kept
+//! undo_replacement       the former files are the server's again; an exchange brings the restored ones back
+//! remove_former          the former files are given up
 //! ```
 //!
-//! After a restart `replacement()` returns how far an operation is: before `Sealed` the job begins again (or `reopen`s the tree to
-//! continue it), from `Sealed` on it calls `exchange`. Before anything else uses the server's files after a restart, call
+//! After a restart [`replacement`](Layout::replacement) returns how far an operation is: before `Sealed` the job begins again (or
+//! reopens the tree to continue it), from `Sealed` on it calls `exchange_replacement`. Before anything else uses the server's files after a restart, call
 //! [`complete_replacement`](Layout::complete_replacement). When a job is over, and at boot,
 //! [`sweep_replacement`](Layout::sweep_replacement) removes what no job refers to. Only one job works on the files of a
-//! server at a time, and none of its containers runs during `exchange` and `undo`. Afterwards the account of the server has to be
+//! server at a time, and none of its containers runs while they are exchanged. Afterwards the account of the server has to be
 //! measured again ([`DiskAccounts::not_measured`](super::DiskAccounts::not_measured)).
 //!
 //! What is on disk: `siblings.rs` has the folders, `replacement/operation.rs` the phases. ADR 47 has the reasons.
@@ -62,7 +62,7 @@ pub struct Replacement {
 }
 
 impl Layout {
-    /// Begins a replacement, with an empty tree or a copy of the present files. What an earlier attempt has left is removed; a
+    /// Begins a replacement, with an empty tree or a copy of the present files. The token is a random id that users do not see. What an earlier attempt has left is removed; a
     /// replacement that was happening is completed.
     ///
     /// # Errors
@@ -86,6 +86,7 @@ impl Layout {
     }
 
     /// Opens the tree of a replacement that is being filled, with what is in it. `None` if there is none of this token in that phase.
+    /// Files that were being written have temporary names ([`is_temporary`](super::tree::is_temporary)).
     ///
     /// # Errors
     /// It cannot be opened.

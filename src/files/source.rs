@@ -153,7 +153,7 @@ impl Source {
         if can_share_blocks(&folder).unwrap_or(false) {
             let copied = make_tree(&folder, &data).map_err(FilesError::disk("copy", &data)).and_then(|tree| {
                 let paused = pause();
-                let cloned = clone_tree(&data, &tree, &folder.join("links"), cancelled);
+                let cloned = clone_tree(&data, &tree, cancelled);
                 drop(paused);
                 cloned.map(|()| tree)
             });

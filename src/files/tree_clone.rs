@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use uuid::Uuid;
 
 use super::FilesError;
 use super::crash_point::crash_point;
@@ -43,23 +44,25 @@ pub(super) fn can_share_blocks(folder: &Path) -> io::Result<bool> {
     shared
 }
 
-/// Copies everything below `from` into the empty directory `to`, with the attributes of the top directory itself. `links` is the
-/// path of a folder on the same file system that does not exist; it is used meanwhile and removed.
+/// Copies everything below `from` into the empty directory `to`, with the attributes of the top directory itself.
 ///
 /// # Errors
 /// Something cannot be copied, or `cancelled` was set. The copy is incomplete then.
-pub(super) fn clone_tree(from: &Path, to: &Path, links: &Path, cancelled: &AtomicBool) -> Result<(), FilesError> {
+pub(super) fn clone_tree(from: &Path, to: &Path, cancelled: &AtomicBool) -> Result<(), FilesError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |errno: Errno| FilesError::disk(ACTION, &path)(errno)
     };
-    remove_tree(links)?;
-    rustix::fs::mkdir(links, Mode::RWXU).map_err(failed(links))?;
-    let top = rustix::fs::open(to, FLAGS | OFlags::NOFOLLOW, Mode::empty()).map_err(failed(to))?;
-    let links_folder = rustix::fs::open(links, FLAGS, Mode::empty()).map_err(failed(links))?;
-    let mut copy = Copy { top: Some(top), links: links_folder, directories: Vec::new() };
+    // In the copy, because a btrfs subvolume has no names of files of another one.
+    let links = to.join(format!(".alula-links-{}", Uuid::new_v4()));
+    let open = |path: &Path| rustix::fs::open(path, FLAGS | OFlags::NOFOLLOW, Mode::empty()).map_err(failed(path));
+    let top = open(to)?;
+    rustix::fs::mkdir(&links, Mode::RWXU).map_err(failed(&links))?;
+    let mut copy = Copy { top: Some(top), links: open(&links)?, directories: Vec::new() };
     scan(from, cancelled, &mut copy)?;
-    remove_tree(links)
+    remove_tree(&links)?;
+    // The removal has changed its time.
+    copy_directory_attributes(from, to).map_err(failed(to))
 }
 
 const ACTION: &str = "copy";

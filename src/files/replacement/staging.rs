@@ -59,7 +59,7 @@ impl Staging {
         copy_directory_attributes(&data, &tree).map_err(FilesError::disk("set the attributes of", &tree))?;
         operation.projects = layout.assign_beside(id, &tree, limit).map_err(failed)?;
         if shares {
-            clone_tree(&data, &tree, &folder.join("links"), cancelled)?;
+            clone_tree(&data, &tree, cancelled)?;
         }
         operation.enter(Phase::Filling, &folder)?;
         sync(siblings.parent()).map_err(FilesError::disk("sync", siblings.parent()))?;
