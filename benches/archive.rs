@@ -3,6 +3,8 @@
 //!
 //! Everything is on one file system, in the folder for temporary files.
 
+#[path = "node/cost.rs"]
+mod cost;
 #[path = "node/process.rs"]
 #[allow(dead_code)]
 mod process;
@@ -14,10 +16,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use alula::archive::{Compression, Format, archive_names, compress, extract};
 use alula::files::Root;
@@ -26,6 +25,7 @@ use alula::files::denylist::Denylist;
 use alula::files::tree::Tree;
 use alula::files::user_path::UserPath;
 use alula::progress::Progress;
+use cost::{Cost, Random, measure, shell};
 
 const LEVEL: u32 = 6;
 const REPEATS: usize = 3;
@@ -71,51 +71,6 @@ fn main() {
         }
     }
     table.print();
-}
-
-/// CPU and wall time in seconds, memory in MiB.
-struct Cost {
-    cpu: f64,
-    wall: f64,
-    memory: f64,
-}
-
-fn measure(work: impl FnOnce()) -> Cost {
-    let pid = std::process::id();
-    let idle = process::memory(pid).anonymous;
-    let (peak, ended) = (Arc::new(AtomicU64::new(idle)), Arc::new(AtomicBool::new(false)));
-    let (sampled, until) = (peak.clone(), ended.clone());
-    let sampler = std::thread::Builder::new().spawn(move || {
-        while !until.load(Ordering::Relaxed) {
-            sampled.fetch_max(process::memory(pid).anonymous, Ordering::Relaxed);
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-    });
-    let sampler = sampler.expect("a thread");
-    let (before, began) = (process::cpu_ever(pid), Instant::now());
-    work();
-    let (wall, cpu) = (began.elapsed(), process::cpu_ever(pid) - before);
-    ended.store(true, Ordering::Relaxed);
-    sampler.thread().unpark();
-    sampler.join().expect("the sampler");
-    let memory = (peak.load(Ordering::Relaxed) - idle) as f64 / 1024.0;
-    Cost { cpu: cpu.as_secs_f64(), wall: wall.as_secs_f64(), memory }
-}
-
-/// Runs a command of the shell; the time of its children is in what `times` prints last.
-fn shell(folder: &Path, command: &str) -> Cost {
-    let began = Instant::now();
-    let script = format!("set -o pipefail; {command}; times");
-    let run = Command::new("bash").current_dir(folder).args(["-c", &script]).stderr(Stdio::inherit()).output();
-    let run = run.expect("bash, tar and pigz");
-    assert!(run.status.success(), "{command}");
-    let text = String::from_utf8(run.stdout).expect("times");
-    let children = text.lines().last().expect("times");
-    let cpu = children.split(' ').map(|time| {
-        let (minutes, seconds) = time.trim_end_matches('s').split_once('m').expect("a time");
-        minutes.parse::<f64>().expect("minutes") * 60.0 + seconds.parse::<f64>().expect("seconds")
-    });
-    Cost { cpu: cpu.sum(), wall: began.elapsed().as_secs_f64(), memory: 0.0 }
 }
 
 fn pack(tree: &Tree, format: Format) -> UserPath {
@@ -164,48 +119,11 @@ fn fill(folder: &Path) {
         write(format!("mods/mod-{number}.jar"), content);
     }
     for number in 0..16 {
-        let mut content = Vec::with_capacity(10 * MIB);
-        while content.len() < 10 * MIB {
-            let line = format!(
-                "[12:{:02}:{:02}] [Server thread/INFO]: Player{} moved to {}, {}\n",
-                random.below(60),
-                random.below(60),
-                random.below(100),
-                random.below(10_000),
-                random.below(10_000)
-            );
-            content.extend_from_slice(line.as_bytes());
-        }
+        let content = random.log(10 * MIB);
         write(format!("logs/{number}.log"), content);
     }
     for number in 0..5000 {
         let content = random.chunk(4096, 1000);
         write(format!("playerdata/{}/{number}.dat", number % 50), content);
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length / 8).flat_map(|_| self.next().to_le_bytes()).collect()
-    }
-
-    /// A piece with so many random bytes, then zeros.
-    fn chunk(&mut self, length: usize, random: usize) -> Vec<u8> {
-        let mut piece = self.bytes(random);
-        piece.resize(length, 0);
-        piece
     }
 }

@@ -18,6 +18,7 @@ mod format;
 mod header;
 pub mod limits;
 mod read;
+mod segments;
 mod source;
 mod write;
 

@@ -3,6 +3,8 @@
 //!
 //! The writer's thread takes part: where the result that it needs is not ready, it compresses the oldest waiting block itself. So
 //! helpers that start late, or never, cost time and nothing else.
+//!
+//! Parts that are not worth it are not compressed: see [`segments`].
 
 use std::borrow::BorrowMut;
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +12,9 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use flate2::{Compress, Compression, FlushCompress, Status};
+use flate2::{Compress, Compression, FlushCompress};
+
+use super::segments::{self, Kind, segments};
 
 use crate::tasks::Blocking;
 
@@ -61,7 +65,7 @@ struct Job {
     number: u64,
     input: Vec<u8>,
     dictionary: Vec<u8>,
-    flush: FlushCompress,
+    is_last: bool,
 }
 
 impl Pool {
@@ -100,10 +104,10 @@ impl Pool {
     }
 
     /// Queues a block and returns its number.
-    fn push(&mut self, input: Vec<u8>, dictionary: Vec<u8>, flush: FlushCompress) -> u64 {
+    fn push(&mut self, input: Vec<u8>, dictionary: Vec<u8>, is_last: bool) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.shared.lock().jobs.push_back(Job { number, input, dictionary, flush });
+        self.shared.lock().jobs.push_back(Job { number, input, dictionary, is_last });
         self.shared.changed.notify_one();
         number
     }
@@ -143,12 +147,15 @@ impl Shared {
     }
 }
 
-/// The state of deflate, used for one block after the other.
-struct Compressor(Compress);
+/// The state of deflate, used for one part after the other.
+struct Compressor {
+    state: Compress,
+    level: u32,
+}
 
 impl Compressor {
     fn new(level: u32) -> Self {
-        Self(Compress::new(Compression::new(level), false))
+        Self { state: Compress::new(Compression::new(level), false), level }
     }
 
     /// Compresses a block. A panic becomes its result, since another thread waits for one.
@@ -158,22 +165,41 @@ impl Compressor {
         (number, result.unwrap_or_else(|_| Err(io::Error::other("the compressor panicked (bug, please report)"))))
     }
 
+    /// Ends at a byte, so that any other block may follow.
     fn compress(&mut self, job: &Job) -> io::Result<Vec<u8>> {
-        self.0.reset();
-        if !job.dictionary.is_empty() {
-            self.0.set_dictionary(&job.dictionary)?;
+        let input = job.input.as_slice();
+        let mut output = Vec::with_capacity(input.len() / 2 + 1024);
+        let whole = || vec![(Kind::Deflate, 0..input.len())];
+        for (kind, range) in if self.level == 0 { whole() } else { segments(input) } {
+            let part = &input[range.clone()];
+            match kind {
+                Kind::Stored => segments::store(&mut output, part),
+                Kind::Zeros => segments::zeros(&mut output, part.len()),
+                Kind::Deflate if range.start == 0 => self.deflate(part, &job.dictionary, &mut output)?,
+                // Reading a dictionary takes about as long as compressing one.
+                Kind::Deflate if part.len() < WINDOW => self.deflate(part, &[], &mut output)?,
+                Kind::Deflate => {
+                    self.deflate(part, &input[range.start.saturating_sub(WINDOW)..range.start], &mut output)?;
+                }
+            }
         }
-        let mut output = Vec::with_capacity(job.input.len() / 2 + 1024);
+        if job.is_last {
+            output.extend_from_slice(&segments::END);
+        }
+        Ok(output)
+    }
+
+    fn deflate(&mut self, part: &[u8], dictionary: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+        self.state.reset();
+        if !dictionary.is_empty() {
+            self.state.set_dictionary(dictionary)?;
+        }
         loop {
-            let rest = &job.input[self.0.total_in() as usize..];
-            let status = self.0.compress_vec(rest, &mut output, job.flush)?;
-            let complete = match job.flush {
-                FlushCompress::Finish => status == Status::StreamEnd,
-                // Output that did not fill its buffer is all of it.
-                _ => self.0.total_in() as usize == job.input.len() && output.len() < output.capacity(),
-            };
-            if complete {
-                return Ok(output);
+            let rest = &part[self.state.total_in() as usize..];
+            self.state.compress_vec(rest, output, FlushCompress::Sync)?;
+            // Output that did not fill its buffer is all of it.
+            if self.state.total_in() as usize == part.len() && output.len() < output.capacity() {
+                return Ok(());
             }
             output.reserve(output.capacity().max(1024));
         }
@@ -197,18 +223,18 @@ impl<P: BorrowMut<Pool>, W: Write> Deflate<P, W> {
 
     /// Writes what is left and the end of the stream.
     pub(super) fn finish(mut self) -> io::Result<W> {
-        self.submit(FlushCompress::Finish);
+        self.submit(true);
         while let Some(number) = self.pending.pop_front() {
             self.write_result(number)?;
         }
         Ok(self.sink)
     }
 
-    fn submit(&mut self, flush: FlushCompress) {
+    fn submit(&mut self, is_last: bool) {
         let input = std::mem::take(&mut self.block);
         let end = input[input.len().saturating_sub(WINDOW)..].to_vec();
         let dictionary = std::mem::replace(&mut self.dictionary, end);
-        self.pending.push_back(self.pool.borrow_mut().push(input, dictionary, flush));
+        self.pending.push_back(self.pool.borrow_mut().push(input, dictionary, is_last));
     }
 
     fn write_result(&mut self, number: u64) -> io::Result<()> {
@@ -222,7 +248,7 @@ impl<P: BorrowMut<Pool>, W: Write> Write for Deflate<P, W> {
         let taken = bytes.len().min(BLOCK - self.block.len());
         self.block.extend_from_slice(&bytes[..taken]);
         if self.block.len() == BLOCK {
-            self.submit(FlushCompress::Sync);
+            self.submit(false);
             if self.pending.len() > self.pool.borrow_mut().max_pending
                 && let Some(number) = self.pending.pop_front()
             {
@@ -281,8 +307,15 @@ mod tests {
 
     use super::*;
 
+    /// Text, noise and zeros, in parts that do not end where blocks do.
     fn sample(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at * at / 1000 % 251) as u8).collect()
+        let noise = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let byte = |at: usize| match at / 70_001 % 3 {
+            0 => (at * at / 1000 % 251) as u8,
+            1 => (noise(at) >> 56) as u8,
+            _ => 0,
+        };
+        (0..length).map(byte).collect()
     }
 
     fn threads(work: Box<dyn FnOnce() + Send>) {

@@ -164,7 +164,8 @@ fn a_tree_with_everything_is_the_same() {
     assert_eq!(fs::metadata(after.path("world/level.dat")).unwrap().uid(), owner);
     assert!(fs::metadata(after.path("zeros")).unwrap().blocks() < 100, "zeros are a hole");
     let mut owners = HashMap::new();
-    list(archive.as_slice(), &Progress::new(), |item| drop(owners.insert(item.name, item.meta.owner))).unwrap();
+    let mut note = |item: Item| owners.extend([(item.name, item.meta.owner)]);
+    list(archive.as_slice(), &Progress::new(), &mut note).unwrap();
     assert_eq!(owners[b"world/level.dat".as_slice()], Some((3_000_000, 4_000_000)));
 }
 

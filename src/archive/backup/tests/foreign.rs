@@ -109,7 +109,7 @@ fn archives_of_other_programs_are_unpacked() {
         ("tar", &["-czf", "../a.tar.gz", "--format=posix", "."]),
         ("tar", &["-czf", "../a.tar.gz", "--format=gnu", "."]),
         ("busybox", &["tar", "-czf", "../a.tar.gz", "."]),
-        ("python3", &["-c", "import tarfile; tarfile.open('../a.tar.gz', 'w:gz').add('.')"]),
+        ("python3", &["-c", "import tarfile\nwith tarfile.open('../a.tar.gz', 'w:gz') as archive: archive.add('.')"]),
     ] {
         let (server, after) = (tree(), Server::new(None));
         if run(&server.path(""), program, arguments).is_none() {
