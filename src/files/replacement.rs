@@ -13,11 +13,11 @@
 //! ```
 //!
 //! After a restart [`replacement`](Layout::replacement) returns how far an operation is: before `Sealed` the job begins again (or
-//! reopens the tree to continue it), from `Sealed` on it calls `exchange_replacement`. Before anything else uses the server's files after a restart, call
-//! [`complete_replacement`](Layout::complete_replacement). When a job is over, and at boot,
-//! [`sweep_replacement`](Layout::sweep_replacement) removes what no job refers to. Only one job works on the files of a
-//! server at a time, and none of its containers runs while they are exchanged. Afterwards the account of the server has to be
-//! measured again ([`DiskAccounts::not_measured`](super::DiskAccounts::not_measured)).
+//! reopens the tree to continue it), from `Sealed` on it calls `exchange_replacement`. Before anything else uses the server's files
+//! after a restart, call [`complete_replacement`](Layout::complete_replacement). When a job is over, and at boot,
+//! [`sweep_replacement`](Layout::sweep_replacement) removes what no job refers to. Only one job works on the files of a server at a
+//! time, and none of its containers runs while they are exchanged. Afterwards the account of the server has to be measured again
+//! ([`DiskAccounts::not_measured`](super::DiskAccounts::not_measured)).
 //!
 //! What is on disk: `siblings.rs` has the folders, `replacement/operation.rs` the phases. ADR 47 has the reasons.
 
