@@ -187,11 +187,11 @@ async fn a_running_server_is_stopped_for_a_restore_and_nothing_starts_it_meanwhi
     backups.back_up().await;
     backups.reported(1, 0).await;
     backups.call(Method::POST, "power", json!({"action": "start"})).await;
-    backups.node.becomes(backups.id, PowerState::Running).await;
+    backups.node.becomes(backups.id, PowerState::Starting).await;
     assert_eq!(backups.restore(true).await.status, StatusCode::ACCEPTED);
     let again = backups.restore(true).await;
     let start = backups.call(Method::POST, "power", json!({"action": "start"})).await;
-    let write = backups.call(Method::POST, "files/write?file=/a", json!({})).await;
+    let write = backups.call(Method::POST, "files/create-directory", json!({"name": "a", "path": "/"})).await;
     let install = backups.call(Method::POST, "reinstall", json!({})).await;
     for answer in [again, start, write, install] {
         assert_eq!(answer.status, StatusCode::CONFLICT, "{}", answer.text);
@@ -200,5 +200,5 @@ async fn a_running_server_is_stopped_for_a_restore_and_nothing_starts_it_meanwhi
     backups.node.becomes(backups.id, PowerState::Offline).await;
     let start = backups.call(Method::POST, "power", json!({"action": "start"})).await;
     assert_eq!(start.status, StatusCode::ACCEPTED);
-    backups.node.becomes(backups.id, PowerState::Running).await;
+    backups.node.becomes(backups.id, PowerState::Starting).await;
 }
