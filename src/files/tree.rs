@@ -43,9 +43,9 @@ use location::{Location, Method, resolve};
 pub use names::Replace;
 pub use open_file::{OpenFile, OpenFlags};
 use open_files::OpenFiles;
+pub use place::Place;
 pub use removal::{Recursive, Removed};
 pub use root::Root;
-pub use place::Place;
 pub use walk::{Visit, Visitor, WalkEntry};
 
 /// Attempts for a name that becomes a link at the same time.

@@ -95,8 +95,17 @@ mod tests {
 
     #[test]
     fn damaged_records_are_none() {
-        for bad in [&b""[..], b"5", b"5 a=b", b"6 a=b", b"6 ab=\nx"[..5].as_ref(), b"0 a=b\n", b"2 \n", b"5 ab\n", b"9999999999999999999999 a=\n"]
-        {
+        for bad in [
+            &b""[..],
+            b"5",
+            b"5 a=b",
+            b"6 a=b",
+            b"6 ab=\nx"[..5].as_ref(),
+            b"0 a=b\n",
+            b"2 \n",
+            b"5 ab\n",
+            b"9999999999999999999999 a=\n",
+        ] {
             assert_eq!(next(bad), None, "{bad:?}");
         }
     }

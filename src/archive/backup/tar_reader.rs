@@ -70,7 +70,8 @@ impl Found {
     ) -> Result<(), ArchiveError> {
         let mut rest = self.directories.as_slice();
         while !rest.is_empty() {
-            let (path, meta, after) = next_directory(rest).ok_or_else(|| damaged("a record of directories is damaged"))?;
+            let (path, meta, after) =
+                next_directory(rest).ok_or_else(|| damaged("a record of directories is damaged"))?;
             act(path, meta)?;
             rest = after;
         }
@@ -152,7 +153,8 @@ impl<R: Read> TarReader<R> {
         if extended.is_sparse || header.entry_type() == EntryType::GNUSparse {
             return Err(ArchiveError::refused(&found.name, Refusal::Method));
         }
-        let number = |number: Option<io::Result<u64>>| number.and_then(Result::ok).and_then(|id| u32::try_from(id).ok());
+        let number =
+            |number: Option<io::Result<u64>>| number.and_then(Result::ok).and_then(|id| u32::try_from(id).ok());
         let seconds = header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok());
         found.meta = Meta {
             mode: header.mode().ok(),

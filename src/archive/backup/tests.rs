@@ -43,8 +43,7 @@ fn unpack_with(
     let progress = Progress::new();
     let mut names = Vec::new();
     let mut entry = |path: &UserPath| names.push(path.clone());
-    let options =
-        UnpackOptions { only, denylist, hashes: BOTH, pace: None, progress: &progress, entry: &mut entry };
+    let options = UnpackOptions { only, denylist, hashes: BOTH, pace: None, progress: &progress, entry: &mut entry };
     let result = unpack(archive, &server.tree, options);
     assert!(progress.done() <= archive.len() as u64);
     result
@@ -87,7 +86,8 @@ fn visit(at: &Path, name: &[u8], found: &mut BTreeMap<Vec<u8>, Found>, first: &m
         () if meta.is_file() => fs::read(at).unwrap(),
         () => Vec::new(),
     };
-    let same_as = (meta.is_file() && meta.nlink() > 1).then(|| first.entry(meta.ino()).or_insert(name.to_vec()).clone());
+    let same_as =
+        (meta.is_file() && meta.nlink() > 1).then(|| first.entry(meta.ino()).or_insert(name.to_vec()).clone());
     let modified = (meta.mtime(), meta.mtime_nsec());
     found.insert(name.to_vec(), Found { mode: meta.mode(), modified, content, same_as });
     if meta.is_dir() {

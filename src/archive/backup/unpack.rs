@@ -202,7 +202,8 @@ impl Unpacker<'_> {
             self.done.skipped += 1;
             return Ok(());
         }
-        let from = self.tree.existing_place(&parent).map_err(|_| ArchiveError::refused(&found.name, Refusal::Target))?;
+        let from =
+            self.tree.existing_place(&parent).map_err(|_| ArchiveError::refused(&found.name, Refusal::Target))?;
         self.over(place, name, |place| place.hard_link(name, &from, file)).map_err(|error| match error {
             TreeError::NotRegular(_) | TreeError::NotFound(_) => ArchiveError::refused(&found.name, Refusal::Target),
             error => entry_error(&found.name)(error),
@@ -286,12 +287,12 @@ impl Unpacker<'_> {
         match act(place) {
             Err(TreeError::IsDirectory(path)) => {
                 self.place = None;
-                self.tree.remove(&place.path().child(name), Recursive::Yes, self.options.progress.cancelled()).map_err(
-                    |error| match error {
+                self.tree
+                    .remove(&place.path().child(name), Recursive::Yes, self.options.progress.cancelled())
+                    .map_err(|error| match error {
                         TreeError::NotFound(_) => TreeError::Busy(path),
                         error => error,
-                    },
-                )?;
+                    })?;
                 act(place)
             }
             done => done,

@@ -28,7 +28,8 @@ const MAX_LINKS: usize = 40;
 const ACTION: &str = "open";
 
 /// Opens a directory to resolve names in it only, without a right to read it.
-pub(super) const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const DIRECTORY: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Whether a link at the last name is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +246,11 @@ impl<'a> Walker<'a> {
         }
         // A link has led up: to a directory that is known by its path only.
         let Some(name) = self.resolved.name().map(OsStr::to_owned) else {
-            return Ok(Location { parent: Parent::Shared(self.root.clone()), name: ".".into(), path: UserPath::root() });
+            return Ok(Location {
+                parent: Parent::Shared(self.root.clone()),
+                name: ".".into(),
+                path: UserPath::root(),
+            });
         };
         self.up()?;
         Ok(self.at(name))

@@ -62,7 +62,10 @@ fn each_change_is_named_and_spoils_nothing() {
             ChangeKind::Modified => {}
             _ => assert!(content.iter().all(|byte| *byte == 1)),
         }
-        assert_eq!((fs::read(after.path("a")).unwrap(), fs::read(after.path("z")).unwrap()), (b"before".to_vec(), b"after".to_vec()));
+        assert_eq!(
+            (fs::read(after.path("a")).unwrap(), fs::read(after.path("z")).unwrap()),
+            (b"before".to_vec(), b"after".to_vec())
+        );
     }
 }
 
@@ -148,8 +151,14 @@ fn a_file_that_changes_while_it_is_read_is_always_named() {
             }
         };
         let (ignore, progress) = (IgnoreList::default(), Progress::new());
-        let options =
-            WriteOptions { ignore: &ignore, level: 0, hashes: BOTH, spawn: None, pace: Some(&pace), progress: &progress };
+        let options = WriteOptions {
+            ignore: &ignore,
+            level: 0,
+            hashes: BOTH,
+            spawn: None,
+            pace: Some(&pace),
+            progress: &progress,
+        };
         let written = write(&server.tree, Vec::new(), options).unwrap();
         stop.store(true, Ordering::Relaxed);
         written

@@ -56,8 +56,12 @@ fn entry() -> impl Strategy<Value = Entry> {
     ];
     let mode = prop_oneof![select(vec![0o755, 0o644, 0o600]), 0..0o1000_u32];
     let time = (prop_oneof![-1000..2_000_000_000_i64, Just(0), Just(8_589_934_592)], 0..1_000_000_000_i64);
-    (prop::collection::vec(name(), 1..4), made, mode, time)
-        .prop_map(|(names, made, mode, time)| Entry { names, made, mode, time })
+    (prop::collection::vec(name(), 1..4), made, mode, time).prop_map(|(names, made, mode, time)| Entry {
+        names,
+        made,
+        mode,
+        time,
+    })
 }
 
 /// Makes what can be made.
@@ -219,7 +223,10 @@ fn ignored_files_are_not_in_it() {
         names.join(" ")
     };
     assert_eq!(names("logs\n*.txt\ncache/"), ". other other/e x");
-    assert_eq!(names("/logs\n*.txt\n!keep.txt\ncache/\n!cache/d"), ". cache/d keep.txt other other/e x x/logs x/logs/c");
+    assert_eq!(
+        names("/logs\n*.txt\n!keep.txt\ncache/\n!cache/d"),
+        ". cache/d keep.txt other other/e x x/logs x/logs/c"
+    );
 }
 
 #[test]

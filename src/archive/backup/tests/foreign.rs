@@ -29,7 +29,10 @@ fn tree() -> Server {
     fs::hard_link(server.path("big"), server.path("big too")).unwrap();
     symlink("world/level.dat", server.path("link")).unwrap();
     symlink("t".repeat(150), server.path("long")).unwrap();
-    fs::File::open(server.path("big")).unwrap().set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 5)).unwrap();
+    fs::File::open(server.path("big"))
+        .unwrap()
+        .set_modified(std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 5))
+        .unwrap();
     server
 }
 
