@@ -6,14 +6,14 @@
 //! ```text
 //! begin_replacement      an empty tree beside the server's files, or a copy of them by reflinks where the present files stay
 //!   Staging::tree        filled by the caller, within the server's limit
-//!   Staging::seal        owners set, flushed; from here on `begin_replacement` is not needed again
+//!   Staging::finish      owners set, flushed; from here on `begin_replacement` is not needed again
 //! exchange_replacement   with the server stopped: the tree becomes the server's files, the former ones are kept
 //! undo_replacement       the former files are the server's again; an exchange brings the restored ones back
 //! remove_former          the former files are given up
 //! ```
 //!
-//! After a restart [`replacement`](Layout::replacement) returns how far an operation is: before `Sealed` the job begins again (or
-//! reopens the tree to continue it), from `Sealed` on it calls `exchange_replacement`. Before anything else uses the server's files
+//! After a restart [`replacement`](Layout::replacement) returns how far an operation is: before `Ready` the job begins again (or
+//! reopens the tree to continue it), from `Ready` on it calls `exchange_replacement`. Before anything else uses the server's files
 //! after a restart, call [`complete_replacement`](Layout::complete_replacement). When a job is over, and at boot,
 //! [`sweep_replacement`](Layout::sweep_replacement) removes what no job refers to. Only one job works on the files of a server at a
 //! time, and none of its containers runs while they are exchanged. Afterwards the account of the server has to be measured again
@@ -114,14 +114,14 @@ impl Layout {
         Ok(Operation::load(&Siblings::of(self, id).former())?.map(|operation| operation.summary()))
     }
 
-    /// Makes a sealed tree the server's files. Completes what an earlier call has begun, and does nothing if it is done. After
+    /// Makes a finished tree the server's files. Completes what an earlier call has begun, and does nothing if it is done. After
     /// [`undo_replacement`](Self::undo_replacement) the restored files come back.
     ///
     /// # Errors
-    /// No tree of this token is sealed, the merged files exceed the limit (nothing is changed then), or the disk fails: call it again.
+    /// No tree of this token is ready, the merged files exceed the limit (nothing is changed then), or the disk fails: call it again.
     pub fn exchange_replacement(&self, id: ServerId, token: Uuid) -> Result<(), ReplacementError> {
         let siblings = Siblings::of(self, id);
-        let found = find(&siblings, token)?.filter(|(_, operation)| operation.phase >= Phase::Sealed);
+        let found = find(&siblings, token)?.filter(|(_, operation)| operation.phase >= Phase::Ready);
         let Some((folder, mut operation)) = found else { return Err(ReplacementError::NotReady { token }) };
         if operation.phase == Phase::Undoing {
             self.turn_back(&siblings, &folder, &mut operation)?;
@@ -210,7 +210,7 @@ impl Layout {
         }
     }
 
-    /// Brings an operation from `Sealed`, or from `Undone`, to `Exchanged`.
+    /// Brings an operation from `Ready`, or from `Undone`, to `Exchanged`.
     fn turn_forward(
         &self,
         siblings: &Siblings,

@@ -23,7 +23,7 @@ pub enum Phase {
     /// The staging tree is being filled.
     Filling,
     /// It is complete and on disk.
-    Sealed,
+    Ready,
     /// It is becoming the server's files. From here on it is completed or undone.
     Exchanging,
     /// It is the server's files, and the former ones are kept.
