@@ -64,7 +64,7 @@ impl Unpacking {
         let blocking = self.context.store.blocking();
         let (layout, server, token) = (self.context.node.layout.clone(), self.server, self.restore.token);
         let found = blocking.run(move || layout.replacement(server, token)).await.map_err(|error| error.to_string())?;
-        if found.is_some_and(|found| found.phase >= Phase::Sealed) {
+        if found.is_some_and(|found| found.phase >= Phase::Ready) {
             return Ok("continued after a restart of the daemon".to_owned());
         }
         match self.restore.from.clone() {
@@ -124,7 +124,7 @@ impl Unpacking {
             let backup: Uuid = self.restore.backup;
             return Err(format!("the archive of the backup {backup} is damaged: its SHA-1 is {found}, not {expected}"));
         }
-        staging.seal(cancelled).map_err(|error| error.to_string())?;
+        staging.finish(cancelled).map_err(|error| error.to_string())?;
         Ok(format!("restored {} files with {} bytes", unpacked.files, unpacked.content))
     }
 }
