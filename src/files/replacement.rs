@@ -154,19 +154,25 @@ impl Layout {
         let mut completed = false;
         for folder in [siblings.staging(), siblings.former()] {
             let Some(mut operation) = Operation::load(&folder)? else { continue };
-            let kept = folder == siblings.former();
+            if !operation.is_interrupted(folder == siblings.former()) {
+                continue;
+            }
             match operation.phase {
-                Phase::Exchanging => self.turn_forward(&siblings, &folder, &mut operation)?,
-                Phase::Exchanged if operation.marked || !kept => {
-                    self.turn_forward(&siblings, &folder, &mut operation)?;
-                }
-                Phase::Undoing => self.turn_back(&siblings, &folder, &mut operation)?,
-                Phase::Undone if operation.marked => self.turn_back(&siblings, &folder, &mut operation)?,
-                _ => continue,
+                Phase::Undoing | Phase::Undone => self.turn_back(&siblings, &folder, &mut operation)?,
+                _ => self.turn_forward(&siblings, &folder, &mut operation)?,
             }
             completed = true;
         }
         Ok(completed)
+    }
+
+    /// Whether a crash has interrupted a replacement: until it is completed the server's files may be missing.
+    pub fn is_replacement_interrupted(&self, id: ServerId) -> bool {
+        let siblings = Siblings::of(self, id);
+        [(siblings.staging(), false), (siblings.former(), true)].into_iter().any(|(folder, kept)| {
+            // One that cannot be read is an error of what completes it.
+            Operation::load(&folder).map_or(true, |found| found.is_some_and(|found| found.is_interrupted(kept)))
+        })
     }
 
     /// Removes the files that were replaced, or those of a replacement that was undone.

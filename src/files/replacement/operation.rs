@@ -80,6 +80,16 @@ impl Operation {
         }
     }
 
+    /// Whether a crash has left it between two states. `kept`: it is in the folder of former files.
+    pub(super) fn is_interrupted(&self, kept: bool) -> bool {
+        match self.phase {
+            Phase::Exchanging | Phase::Undoing => true,
+            Phase::Exchanged => self.marked || !kept,
+            Phase::Undone => self.marked,
+            Phase::Preparing | Phase::Filling | Phase::Ready => false,
+        }
+    }
+
     /// Writes it into its folder. It is on disk afterwards.
     pub(super) fn save(&self, folder: &Path) -> Result<(), FilesError> {
         let path = folder.join(FILE);
