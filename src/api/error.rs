@@ -76,7 +76,10 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let status = match denied {
             Denied::Suspended => StatusCode::BAD_REQUEST,
-            Denied::Installing | Denied::Restoring | Denied::PowerAction | Denied::NotInstalling => {
+            Denied::Installing
+            | Denied::Restoring
+            | Denied::Transferring
+            | Denied::PowerAction | Denied::NotInstalling => {
                 StatusCode::CONFLICT
             }
         };

@@ -12,8 +12,6 @@ const MAX: usize = 30;
 
 /// Keys of Wings that are accepted without effect in this version.
 const UNSUPPORTED: &[&str] = &[
-    "system.transfers.storage_pool.enabled",
-    "system.transfers.storage_pool.pool_name",
     "system.openat_mode",
     "docker.use_performant_inspect",
     "docker.system_ips",
@@ -175,9 +173,9 @@ mod tests {
     fn unsupported_keys_with_the_default_are_not_named() {
         assert!(unsupported_keys(&ConfigFile::default()).is_empty());
         let mut file = ConfigFile::default();
-        file.system.transfers.storage_pool.enabled = true;
+        file.system.openat_mode = "openat".into();
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.transfers.storage_pool.enabled"]);
+        assert_eq!(unsupported_keys(&file), ["system.openat_mode"]);
     }
 }
