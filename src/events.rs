@@ -159,9 +159,7 @@ impl Weigh for Arc<ServerEvent> {
                 EventKind::Console(output) | EventKind::Install(output) => output.bytes(),
                 EventKind::Event { message, .. } => message.len(),
                 EventKind::Condition { condition } => condition.message.len(),
-                EventKind::Daemon { line, .. } | EventKind::Notice(line) | EventKind::TransferLog(line) => {
-                    line.len()
-                },
+                EventKind::Daemon { line, .. } | EventKind::Notice(line) | EventKind::TransferLog(line) => line.len(),
                 EventKind::FeatureMatch(feature) => feature.key.len() + feature.line.len() + feature.pattern.len(),
                 _ => 0,
             }

@@ -37,9 +37,7 @@ pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
 pub use node::{NodeCondition, NodeConditionType};
 pub use quota::Quota;
 pub use reason::Reason;
-pub use record::{
-    Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record,
-};
+pub use record::{Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use resources::{Resources, Ulimit, UlimitName};
 pub use restart::{Restart, RestartPolicy};

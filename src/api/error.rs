@@ -79,9 +79,8 @@ impl From<Denied> for ApiError {
             Denied::Installing
             | Denied::Restoring
             | Denied::Transferring
-            | Denied::PowerAction | Denied::NotInstalling => {
-                StatusCode::CONFLICT
-            }
+            | Denied::PowerAction
+            | Denied::NotInstalling => StatusCode::CONFLICT,
         };
         Self::new(status, denied.to_string())
     }

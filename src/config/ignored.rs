@@ -11,11 +11,7 @@ use crate::yaml;
 const MAX: usize = 30;
 
 /// Keys of Wings that are accepted without effect in this version.
-const UNSUPPORTED: &[&str] = &[
-    "system.openat_mode",
-    "docker.use_performant_inspect",
-    "docker.system_ips",
-];
+const UNSUPPORTED: &[&str] = &["system.openat_mode", "docker.use_performant_inspect", "docker.system_ips"];
 
 /// The unsupported keys whose value is not the default.
 pub(super) fn unsupported_keys(file: &ConfigFile) -> Vec<&'static str> {

@@ -87,7 +87,8 @@ impl Context {
     /// The disk's error.
     pub async fn expect_backups(&self, id: ServerId, token: Uuid, backups: Vec<Uuid>) -> Result<(), StoreError> {
         let expect = move |record: &mut Record| {
-            if let Some(Transfer { direction: TransferDirection::Incoming(incoming), .. }) = record.transfer_mut(token) {
+            if let Some(Transfer { direction: TransferDirection::Incoming(incoming), .. }) = record.transfer_mut(token)
+            {
                 incoming.backups = backups;
             }
         };
@@ -109,7 +110,8 @@ impl Context {
         let result = TransferResult { succeeded: true, message: message.clone(), at };
         let is_new = move |record: &Record| record.transfer.as_ref().is_some_and(|transfer| transfer.token == token);
         let arrived = move |record: &mut Record| {
-            let Some(transfer) = record.transfer_mut(token).filter(|known| known.is_pending() && !known.cancelled) else {
+            let Some(transfer) = record.transfer_mut(token).filter(|known| known.is_pending() && !known.cancelled)
+            else {
                 return;
             };
             transfer.result = Some(result);
@@ -124,7 +126,12 @@ impl Context {
         let completed = is_new(&snapshot.record) && snapshot.record.pending_transfer().is_none();
         if completed {
             self.accounts.not_measured(id);
-            self.store.event(id, at, Reason::TransferCompleted, &format!("the server was transferred to this node: {message}"));
+            self.store.event(
+                id,
+                at,
+                Reason::TransferCompleted,
+                &format!("the server was transferred to this node: {message}"),
+            );
         }
         self.store.wake(id);
         Ok(completed)

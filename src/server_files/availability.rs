@@ -58,7 +58,8 @@ fn rejected(holder: Holder, access: Access) -> Option<Unavailable> {
         (Holder::Transfer, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Transferring),
         (Holder::Restore, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Restoring),
         (Holder::Installation, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Installing),
-        (Holder::Suspension, PanelRead | PanelWrite) | (Holder::Transfer | Holder::Restore | Holder::Installation, PanelRead) => None,
+        (Holder::Suspension, PanelRead | PanelWrite)
+        | (Holder::Transfer | Holder::Restore | Holder::Installation, PanelRead) => None,
     }
 }
 
@@ -75,7 +76,12 @@ mod tests {
             (Holder::Suspension, [None, None, Some(Unavailable::Suspended), Some(Unavailable::Suspended)]),
             (
                 Holder::Transfer,
-                [None, Some(Unavailable::Transferring), Some(Unavailable::Transferring), Some(Unavailable::Transferring)],
+                [
+                    None,
+                    Some(Unavailable::Transferring),
+                    Some(Unavailable::Transferring),
+                    Some(Unavailable::Transferring),
+                ],
             ),
             (
                 Holder::Installation,

@@ -43,7 +43,8 @@ mod tests {
     #[test]
     fn lines_are_those_of_wings() {
         let at = Timestamp::from_millis(1_795_395_641_000);
-        let expected = "\u{1b}[33m\u{1b}[1mMon, 23 Nov 2026 01:00:41 UTC [Transfer System] [Source Node]:\u{1b}[39m text\u{1b}[0m";
+        let expected =
+            "\u{1b}[33m\u{1b}[1mMon, 23 Nov 2026 01:00:41 UTC [Transfer System] [Source Node]:\u{1b}[39m text\u{1b}[0m";
         assert_eq!(log_line(at, "text"), expected);
         for (done, total, expected) in [
             (0, 0, "Uploading [                         ] 0 B / 0 B"),

@@ -128,8 +128,7 @@ impl Transfers {
     /// # Errors
     /// The destination does not have the server.
     pub async fn send(&self, to: &Target, content_type: &str, form: PipeReceiver) -> Result<(), SendError> {
-        let mut authorization =
-            HeaderValue::from_str(to.authorization.expose()).map_err(|_| SendError::Header)?;
+        let mut authorization = HeaderValue::from_str(to.authorization.expose()).map_err(|_| SendError::Header)?;
         authorization.set_sensitive(true);
         let activity = Arc::new(Activity::new());
         let body = Body::wrap_stream(Watched { form: form.into_stream(), activity: activity.clone() });

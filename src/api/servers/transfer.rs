@@ -93,7 +93,9 @@ async fn record(api: &Api, id: ServerId, mut transfer: Transfer) -> Result<(), A
         if let Some(outgoing) = transfer.outgoing().filter(|_| transfer.is_pending()) {
             let stay = |id: &Uuid| !outgoing.backups.contains(id);
             let local = record.backups.iter_mut().filter(|backup| backup.storage == BackupStorage::Local);
-            local.filter(|backup| stay(&backup.id) && backup.result.is_some()).for_each(|backup| backup.detached = true);
+            local
+                .filter(|backup| stay(&backup.id) && backup.result.is_some())
+                .for_each(|backup| backup.detached = true);
         }
         record.transfer = Some(transfer);
     };
@@ -120,9 +122,7 @@ pub async fn cancel(Started(api): Started, ServerPath(id): ServerPath) -> Result
     api.server(id)?;
     match request_cancellation(&api, id).await? {
         true => Ok(StatusCode::ACCEPTED),
-        false => {
-            Err(ApiError::new(StatusCode::CONFLICT, "Server is not currently being transferred."))
-        }
+        false => Err(ApiError::new(StatusCode::CONFLICT, "Server is not currently being transferred.")),
     }
 }
 

@@ -54,9 +54,8 @@ async fn send(run: &JobRun, transfer: &Transfer, outgoing: &Outgoing) -> Result<
     let token = transfer.token;
     let operation = run.context.operations.begin(run.server, &run.subject);
     let progress = operation.progress().clone();
-    let unwanted = |record: &Record| {
-        record.pending_transfer().is_none_or(|pending| pending.token != token || pending.cancelled)
-    };
+    let unwanted =
+        |record: &Record| record.pending_transfer().is_none_or(|pending| pending.token != token || pending.cancelled);
     let sent = tokio::select! {
         biased;
         () = run.when_unwanted(unwanted) => {
@@ -74,7 +73,8 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
     let log = Log { context: context.clone(), server: run.server };
     log.status(TransferStatus::Processing);
     log.line("Preparing to stream server data to destination...");
-    let url = Target::url(&outgoing.url).map_err(|reason| format!("the destination's address is unusable: {reason}"))?;
+    let url =
+        Target::url(&outgoing.url).map_err(|reason| format!("the destination's address is unusable: {reason}"))?;
     let target = Target { url, authorization: outgoing.authorization.clone(), pool: outgoing.pool.clone() };
     let boundary = Uuid::new_v4().simple().to_string();
     let content_type = FormWriter::<Vec<u8>>::content_type(&boundary);
@@ -102,7 +102,9 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
     match (sent, written) {
         (Ok(()), Some(Ok(summary))) => Ok(summary),
         // The destination reads nothing that it has already.
-        (Ok(()), _) if outgoing.pool.is_some() => Ok("the destination has the files in the same storage pool".to_owned()),
+        (Ok(()), _) if outgoing.pool.is_some() => {
+            Ok("the destination has the files in the same storage pool".to_owned())
+        }
         (_, Some(Err(error))) if !error.is_of_the_connection() => Err(error.to_string()),
         (Err(error), _) => Err(error.to_string()),
         (Ok(()), _) => Err("the destination has answered before it had everything".to_owned()),

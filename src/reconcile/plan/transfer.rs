@@ -43,7 +43,9 @@ impl Planner<'_> {
             }
         } else if transfer.holds_server() {
             let message = match transfer.direction {
-                TransferDirection::Outgoing(_) => "the destination has the server: it waits here for its deletion by the panel",
+                TransferDirection::Outgoing(_) => {
+                    "the destination has the server: it waits here for its deletion by the panel"
+                }
                 TransferDirection::Incoming(_) => "the server is here: it waits for the panel to learn of it",
             };
             self.set_false(ConditionType::Transferred, Reason::Transferring, message);

@@ -41,6 +41,9 @@ impl PanelSync {
         self.store.wake(id);
         // What the panel has made of it.
         let Some(settled) = self.ended_transfer(id, token) else { return Ok(None) };
+        if status(&settled) == Some(TransferStatus::Success) {
+            self.sync_arrived(id).await;
+        }
         self.remove_failed(id, &settled).await?;
         Ok(status(&settled).map(EventKind::TransferStatus))
     }
@@ -75,6 +78,17 @@ impl PanelSync {
         };
         self.store.run(move |store| store.commit(id, settled)).await?;
         Ok(())
+    }
+
+    /// The configuration was fetched while the server was on the other node, and has that node's allocations.
+    async fn sync_arrived(&self, id: ServerId) {
+        let applied = match self.fetch_once(id).await {
+            Ok(fetched) => self.apply(id, fetched, None).await.map(drop).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = applied {
+            tracing::debug!(server.id = %id, %error, "the configuration is fetched again before the first start");
+        }
     }
 
     /// Removes what is here of a server that did not arrive. One that had been here before is as it was.
