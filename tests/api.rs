@@ -30,5 +30,3 @@ mod signed;
 mod streams;
 #[path = "api/system.rs"]
 mod system;
-#[path = "api/transfer.rs"]
-mod transfer;
