@@ -23,6 +23,8 @@ use crate::model::{Backup, BackupArchive, BackupResult, BackupStorage, Requester
 const MODE: u32 = 0o600;
 /// What the name of an archive ends with.
 const EXTENSION: &str = ".tar.gz";
+/// What the name of one that is being written ends with.
+const UNFINISHED: &str = ".tar.gz.new";
 
 /// An archive that is being written. It is removed when it is dropped before [`NewArchive::keep`].
 #[derive(Debug)]
@@ -119,6 +121,27 @@ impl Layout {
             Err(error) => return Err(FilesError::disk("remove", &folder)(error)),
         }
         Ok(found)
+    }
+
+    /// Removes archives that were being written.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub fn remove_unfinished_backups(&self, id: ServerId) -> Result<(), FilesError> {
+        let folder = self.backups(id);
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED)) {
+                remove(&entry.path())?;
+            }
+        }
+        match std::fs::remove_dir(&folder) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(FilesError::disk("remove", &folder)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The archive of a backup, if there is one.

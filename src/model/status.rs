@@ -95,6 +95,8 @@ pub enum ConditionType {
     BackedUp,
     /// The latest restore has succeeded. Present only until it has.
     Restored,
+    /// The latest transfer has succeeded. Present only until it has ended, and after one that has failed.
+    Transferred,
     /// The panel's part of the spec is current.
     PanelReachable,
     /// The panel has acknowledged every report.
@@ -113,6 +115,7 @@ impl ConditionType {
             | ConditionType::BackedUp
             | ConditionType::DiskLimitEnforced => false,
             ConditionType::Restored => reason != Reason::RestoreFailed,
+            ConditionType::Transferred => reason != Reason::TransferFailed,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,

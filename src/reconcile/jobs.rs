@@ -18,6 +18,7 @@ mod report;
 mod restore;
 mod script;
 mod sync;
+mod transfer;
 mod usage;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::BackupRemoval => &backup_removal::RemoveBackup,
         JobKind::Restore => &restore::RestoreBackup,
         JobKind::FormerFiles => &restore::RemoveFormerFiles,
+        JobKind::Transfer => &transfer::TransferServer,
         JobKind::OperationReport => &operation_report::ReportOperation,
     }
 }

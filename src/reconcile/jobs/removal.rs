@@ -1,8 +1,11 @@
 //! Removes the files and the network of a server that is deleted.
 
+use std::sync::atomic::AtomicBool;
+
 use async_trait::async_trait;
 
 use super::{BackgroundJob, JobError, JobRun};
+use crate::model::Transfer;
 use crate::reconcile::disk_scans::DiskScan;
 use crate::retry;
 
@@ -17,7 +20,14 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
-        run.scan(DiskScan::Removal, move |_| layout.remove_server(id, remove_backups)).await?;
+        let snapshot = context.store.get(id);
+        let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.transfer.as_ref());
+        let shared = transfer.is_some_and(Transfer::shares_files);
+        let remove = move |_: &AtomicBool| match shared {
+            true => layout.remove_server_of_pool(id),
+            false => layout.remove_server(id, remove_backups),
+        };
+        run.scan(DiskScan::Removal, remove).await?;
         Ok(())
     }
 }
