@@ -26,7 +26,8 @@ pub mod utilization;
 pub mod value;
 
 pub use backup::{
-    Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Restore, RestoreFrom, RestoreResult, UploadedPart,
+    Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, BackupVerification, Restore, RestoreFrom,
+    RestoreResult, UploadedPart,
 };
 pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort, Role};
 pub use fields::Fields;

@@ -309,7 +309,9 @@ mod tests {
 
     /// Text, noise and zeros, in parts that do not end where blocks do.
     fn sample(length: usize) -> Vec<u8> {
-        let noise = |at: usize| (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let noise = |at: usize| {
+            (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0xd6e8_feb8_6659_fd93)
+        };
         let byte = |at: usize| match at / 70_001 % 3 {
             0 => (at * at / 1000 % 251) as u8,
             1 => (noise(at) >> 56) as u8,

@@ -93,6 +93,8 @@ pub enum ConditionType {
     DiskLimitEnforced,
     /// The latest backup has succeeded. Present only if there is one.
     BackedUp,
+    /// The archives of all backups are intact. Present only while a damaged one is known.
+    BackupsIntact,
     /// The latest restore has succeeded. Present only until it has.
     Restored,
     /// The panel's part of the spec is current.
@@ -111,6 +113,7 @@ impl ConditionType {
             | ConditionType::UpToDate
             | ConditionType::LimitsEnforced
             | ConditionType::BackedUp
+            | ConditionType::BackupsIntact
             | ConditionType::DiskLimitEnforced => false,
             ConditionType::Restored => reason != Reason::RestoreFailed,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,

@@ -48,6 +48,9 @@ pub enum JobKind {
     /// Remove the archive of a backup.
     #[strum(to_string = "remove the archive of a backup")]
     BackupRemoval,
+    /// Read the archive of a backup and compare it with the record.
+    #[strum(to_string = "read the archive of a backup and compare it with the record")]
+    BackupVerification,
     /// Replace the server's files by those of a backup.
     #[strum(to_string = "restore a backup")]
     Restore,
@@ -77,6 +80,7 @@ impl JobKind {
             JobKind::Report
                 | JobKind::Backup
                 | JobKind::BackupRemoval
+                | JobKind::BackupVerification
                 | JobKind::Restore
                 | JobKind::FormerFiles
                 | JobKind::OperationReport

@@ -4,8 +4,10 @@
 //! subject and finds it again in [`Observed`](super::observed::Observed); a job for another subject replaces those that
 //! [`Subject::replaces`] names, so several of one kind may run.
 
+mod announced;
 mod backup;
 mod backup_removal;
+mod backup_verification;
 mod config_files;
 mod image;
 mod install_log;
@@ -64,6 +66,7 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::Removal => &removal::RemoveFiles,
         JobKind::Backup => &backup::MakeBackup,
         JobKind::BackupRemoval => &backup_removal::RemoveBackup,
+        JobKind::BackupVerification => &backup_verification::VerifyBackup,
         JobKind::Restore => &restore::RestoreBackup,
         JobKind::FormerFiles => &restore::RemoveFormerFiles,
         JobKind::OperationReport => &operation_report::ReportOperation,

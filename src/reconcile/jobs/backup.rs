@@ -9,7 +9,7 @@ mod upload;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{BackgroundJob, JobError, JobRun, Subject};
+use super::{BackgroundJob, JobError, JobRun, Subject, announced};
 use crate::model::{Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Reason, Record, UploadedPart};
 use crate::progress::Progress;
 use making::{Making, NotMade};
@@ -27,6 +27,7 @@ impl BackgroundJob for MakeBackup {
         tokio::pin!(work);
         tokio::select! {
             made = &mut work => made,
+            never = announced::announce(run, format!("backup {backup}"), &progress) => match never {},
             () = run.when_unwanted(|record| record.backup(backup).is_none_or(|known| !known.is_pending())) => {
                 progress.cancel();
                 // Its blocking work has ended then, and leaves no file.
@@ -44,6 +45,10 @@ async fn make(run: &JobRun, id: Uuid, progress: &Progress) -> Result<(), JobErro
         () = progress.when_cancelled() => return Ok(()),
     };
     let Some(backup) = pending(run, id) else { return Ok(()) };
+    if backup.archive.is_none() {
+        let message = format!("backup {id}: it is being made");
+        context.store.event(run.server, context.clock.now(), Reason::BackingUp, &message);
+    }
     let made = match backup.storage {
         BackupStorage::Local => archive(run, &backup, progress).await.map(|archive| (archive, Vec::new())),
         BackupStorage::S3 => upload::make_and_upload(run, &backup, progress).await,
