@@ -47,6 +47,9 @@ pub struct Backup {
     /// The name of the schedule that has made it, which may remove it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
+    /// The container whose commands before this backup were begun, until those after it were carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quieted: Option<String>,
     /// Its archive is to be read and compared with the record.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verifying: bool,
@@ -225,6 +228,7 @@ impl Backup {
             deleting: false,
             detached: false,
             schedule: None,
+            quieted: None,
             verifying: false,
             verified: None,
         }

@@ -112,6 +112,8 @@ pub enum Reason {
     BackupDamaged,
     /// The archive of a backup was read, and is the one that was made.
     BackupVerified,
+    /// A console command around a backup could not be sent, or its answer did not come in time.
+    BackupHookFailed,
     /// The server's own list of files that backups leave out cannot be used.
     IgnoreListInvalid,
     /// A backup was removed.

@@ -45,6 +45,9 @@ pub enum JobKind {
     /// Make a backup.
     #[strum(to_string = "make a backup")]
     Backup,
+    /// Send the commands that follow a backup.
+    #[strum(to_string = "send the console commands that follow a backup")]
+    BackupRelease,
     /// Remove the archive of a backup.
     #[strum(to_string = "remove the archive of a backup")]
     BackupRemoval,
@@ -79,6 +82,7 @@ impl JobKind {
             self,
             JobKind::Report
                 | JobKind::Backup
+                | JobKind::BackupRelease
                 | JobKind::BackupRemoval
                 | JobKind::BackupVerification
                 | JobKind::Restore

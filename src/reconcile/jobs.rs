@@ -6,6 +6,7 @@
 
 mod announced;
 mod backup;
+mod backup_hooks;
 mod backup_removal;
 mod backup_verification;
 mod config_files;
@@ -65,6 +66,7 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::Report => &report::Report,
         JobKind::Removal => &removal::RemoveFiles,
         JobKind::Backup => &backup::MakeBackup,
+        JobKind::BackupRelease => &backup_hooks::ReleaseServer,
         JobKind::BackupRemoval => &backup_removal::RemoveBackup,
         JobKind::BackupVerification => &backup_verification::VerifyBackup,
         JobKind::Restore => &restore::RestoreBackup,

@@ -31,7 +31,10 @@ impl Planner<'_> {
 
     fn plan_backup(&mut self, backup: &Backup) {
         let subject = Subject::Backup(backup.id);
-        if backup.deleting {
+        if backup.quieted.is_some() && !self.runs(JobKind::Backup, &subject) {
+            // The run that has sent the commands before it has ended with its daemon.
+            self.job(JobKind::BackupRelease, &subject, true);
+        } else if backup.deleting {
             // A job that makes or reads it ends by itself.
             let busy = [JobKind::Backup, JobKind::BackupVerification].into_iter().any(|kind| self.runs(kind, &subject));
             if !busy {

@@ -607,9 +607,11 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
             None => text.strip_prefix("transfer:").map_or(Subject::State, |token| Subject::Transfer(token.into())),
         },
         JobKind::Removal => Subject::Deletion,
-        JobKind::Backup | JobKind::BackupRemoval | JobKind::OperationReport => {
-            Subject::Backup(text.parse().expect("a backup's id"))
-        }
+        JobKind::Backup
+        | JobKind::BackupRelease
+        | JobKind::BackupRemoval
+        | JobKind::BackupVerification
+        | JobKind::OperationReport => Subject::Backup(text.parse().expect("a backup's id")),
         JobKind::Restore | JobKind::FormerFiles => Subject::Restore(text.parse().expect("a restore's token")),
     };
     assert_eq!(subject.to_string(), text, "a subject of {kind:?}");

@@ -91,13 +91,26 @@ fn an_archive_is_verified_when_that_is_requested_and_damage_is_shown_until_it_is
     ]);
     let damaged = |verified, deleting| {
         let plan = offline().backed_up(Backup { verified: Some(verified), deleting, ..known() }).plan();
-        plan.conditions.iter().any(|condition| condition.condition_type == ConditionType::BackupsIntact)
+        reason(&plan, ConditionType::BackupsIntact).is_some()
     };
     assert!(damaged(verified(false), false), "it is named");
     assert!(!damaged(verified(false), true), "it is being removed");
     assert!(!damaged(verified(true), false));
     let plan = offline().backed_up(Backup { verified: Some(verified(false)), ..known() }).plan();
     assert_eq!(reason(&plan, ConditionType::BackupsIntact), Some(Reason::BackupDamaged));
+}
+
+#[test]
+fn the_commands_after_a_backup_are_sent_before_anything_else_is_done_with_it() {
+    const RELEASED: &str = "StartJob BackupRelease backup:00000000-0000-0000-0000-000000000007";
+    let quieted = |backup| Backup { quieted: Some("c1".into()), ..backup };
+    let works = |fixture: Fixture| fixture.works_at(JobKind::Backup, Subject::Backup(ID));
+    table(&[
+        ("after a death in between", running().backed_up(quieted(backup())), &[RELEASED]),
+        ("by the job itself", works(running().backed_up(quieted(backup()))), &[]),
+        ("no longer wanted", running().backed_up(Backup { deleting: true, ..quieted(made()) }), &[RELEASED]),
+        ("sent", running().backed_up(backup()), &[MADE]),
+    ]);
 }
 
 #[test]
