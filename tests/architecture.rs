@@ -25,8 +25,8 @@ const RANKS: &[(u32, &[&str])] = &[
     (
         1,
         &[
-            "atomic", "clock", "ids", "progress", "rate", "requests", "retry", "schedule", "sessions", "tasks", "wait",
-            "yaml",
+            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "schedule", "sessions",
+            "tasks", "wait", "yaml",
         ],
     ),
     (2, &["config", "events"]),
@@ -65,6 +65,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &["src/archive/"]),
     ("liblzma", &["src/archive/"]),
     ("zstd", &["src/archive/"]),
+    ("sha1", &["src/archive/backup/digest.rs"]),
     ("quick_xml", &["src/egg_files/xml.rs", "src/egg_files/xml/"]),
     ("toml_edit", &["src/egg_files/toml.rs"]),
     ("similar", &["src/egg_files/diff.rs"]),

@@ -110,7 +110,7 @@ impl Server {
             file.write_all(text.as_bytes()).unwrap();
             file.commit().unwrap();
         }
-        staging.seal(&NEVER).unwrap();
+        staging.finish(&NEVER).unwrap();
         self.layout.exchange_replacement(self.id, TOKEN).unwrap();
         way
     }
@@ -222,7 +222,7 @@ fn staging_is_limited(server: &Server) {
         }
         false => {
             written.unwrap();
-            let error = staging.seal(&NEVER).unwrap_err();
+            let error = staging.finish(&NEVER).unwrap_err();
             assert!(matches!(error, ReplacementError::OverLimit { .. }), "{error}");
         }
     }

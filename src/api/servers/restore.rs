@@ -68,6 +68,7 @@ pub struct NewRestore {
 /// # Errors
 /// There is no such archive, another operation holds the server's files, or the disk's error.
 pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result<Uuid, ApiError> {
+    let _permit = api.permit_install().await;
     let known = api.server_as_on_disk(id).await?;
     admit_restore(known.snapshot.asked(api.context.clock.now()))?;
     match &new.from {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::archive::backup::{self, Hashes};
-use crate::files::Layout;
+use crate::files::{IdleIo, Layout};
 use crate::model::{Backup, BackupVerification, Reason, Record, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::operations::RunningOperations;
@@ -72,7 +72,8 @@ fn read(
         return Ok(Err("its archive is gone".to_owned()));
     };
     progress.set_total(entry.size);
-    let pace = |bytes| operations.backup_rate().take_blocking(bytes);
+    let _idle = IdleIo::begin();
+    let pace = operations.pace();
     let hashes = Hashes { sha1: true, sha256: false };
     Ok(match backup::verify(file, hashes, Some(&pace), progress) {
         Err(error) => Err(format!("its archive cannot be read: {error}")),

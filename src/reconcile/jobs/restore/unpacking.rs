@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::archive::backup::{self, Hashes, UnpackOptions};
 use crate::events::EventKind;
+use crate::files::IdleIo;
 use crate::files::replacement::{Phase, Present};
 use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, Restore, RestoreFrom, ServerId};
@@ -64,7 +65,7 @@ impl Unpacking {
         let blocking = self.context.store.blocking();
         let (layout, server, token) = (self.context.node.layout.clone(), self.server, self.restore.token);
         let found = blocking.run(move || layout.replacement(server, token)).await.map_err(|error| error.to_string())?;
-        if found.is_some_and(|found| found.phase >= Phase::Sealed) {
+        if found.is_some_and(|found| found.phase >= Phase::Ready) {
             return Ok("continued after a restart of the daemon".to_owned());
         }
         match self.restore.from.clone() {
@@ -112,7 +113,8 @@ impl Unpacking {
                 self.context.store.events().publish_output(server, notice);
             }
         };
-        let pace = |bytes| self.context.operations.backup_rate().take_blocking(bytes);
+        let _idle = IdleIo::begin();
+        let pace = self.context.operations.pace();
         let expected = self.archive.as_ref().map(|archive| archive.sha1.as_str()).filter(|sha1| !sha1.is_empty());
         let options = UnpackOptions {
             only: (!only.is_empty()).then_some(&only),
@@ -132,7 +134,7 @@ impl Unpacking {
         if !only.is_empty() && unpacked.files + unpacked.links + unpacked.directories == 0 {
             return Err(format!("the backup {} has none of these paths", self.restore.backup));
         }
-        staging.seal(cancelled).map_err(|error| error.to_string())?;
+        staging.finish(cancelled).map_err(|error| error.to_string())?;
         Ok(format!("restored {} files with {} bytes", unpacked.files, unpacked.content))
     }
 }
