@@ -28,6 +28,7 @@ pub mod remote_download;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod schedule;
 pub mod server_files;
 pub mod sessions;
 pub mod sftp;

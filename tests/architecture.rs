@@ -25,8 +25,8 @@ const RANKS: &[(u32, &[&str])] = &[
     (
         1,
         &[
-            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "sessions", "tasks", "wait",
-            "yaml",
+            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "schedule", "sessions",
+            "tasks", "wait", "yaml",
         ],
     ),
     (2, &["config", "events"]),
@@ -44,6 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["src/yaml.rs", "src/yaml/"]),
     ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
     ("backoff", &["src/retry.rs"]),
+    ("cronexpr", &["src/schedule.rs"]),
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("russh", &["src/sftp/"]),
     (
@@ -103,6 +104,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("src/model", &["model"]),
     ("src/requests", &["model", "requests"]),
+    ("src/schedule", &["model", "schedule"]),
     (
         "src/reconcile/plan",
         &[

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::tree::Entry;
@@ -36,7 +37,7 @@ pub struct NewArchive {
 }
 
 /// A file in a server's folder of backups.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupFile {
     /// The backup that its name says.
     pub id: Uuid,
@@ -192,22 +193,12 @@ impl Layout {
 impl BackupFile {
     /// The record's entry for an archive that has none: another daemon has made it.
     pub fn adopted(&self, at: Timestamp) -> Backup {
+        let archive = BackupArchive { bytes: self.bytes, ..BackupArchive::default() };
+        let message = "made by another daemon".to_owned();
         Backup {
-            id: self.id,
-            at,
-            by: Requester::Takeover,
-            storage: BackupStorage::Local,
-            ignore: String::new(),
-            archive: Some(BackupArchive { bytes: self.bytes, ..BackupArchive::default() }),
-            result: Some(BackupResult {
-                succeeded: true,
-                message: "made by another daemon".to_owned(),
-                at,
-                parts: Vec::new(),
-            }),
-            reported: true,
-            deleting: false,
-            detached: false,
+            archive: Some(archive),
+            result: Some(BackupResult { succeeded: true, message, at, parts: Vec::new() }),
+            ..Backup::new(self.id, at, Requester::Takeover, BackupStorage::Local)
         }
     }
 }
