@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::file_locks::FileLocks;
 use super::job::Subject;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
@@ -24,6 +25,7 @@ pub struct RunningOperations {
     backups: Semaphore,
     backup_rate: Rate,
     uploads: Uploads,
+    files: FileLocks,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +64,7 @@ impl RunningOperations {
             backups: Semaphore::new(node.backups.concurrent.max(1)),
             backup_rate: Rate::new(node.backups.write_limit),
             uploads: Uploads::new(clock, blocking, rate, ignore_certificate_errors),
+            files: FileLocks::default(),
         }
     }
 
@@ -73,6 +76,11 @@ impl RunningOperations {
     /// Uploads to object stores.
     pub fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// Which jobs use the files of a server.
+    pub fn files(&self) -> &FileLocks {
+        &self.files
     }
 
     /// Waits for a permit to make a backup.

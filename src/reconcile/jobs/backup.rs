@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::model::{Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Reason, Record, UploadedPart};
 use crate::progress::Progress;
+use crate::reconcile::file_locks::FilesLock;
 use making::{Making, NotMade};
 
 /// A backup that the record has and that has no result.
@@ -94,10 +95,25 @@ async fn archive(run: &JobRun, backup: &Backup, progress: &Progress) -> Result<B
     let making = Making::new(context, run.server, backup, progress);
     let archive = match &backup.archive {
         Some(archive) if context.node.layout.backup_archive(run.server, backup.id).exists() => archive.clone(),
-        _ => context.store.blocking().run(move || making.run()).await?,
+        _ => {
+            let files = reading(run, progress).await?;
+            let make = move || {
+                let _files = files;
+                making.run()
+            };
+            context.store.blocking().run(make).await?
+        }
     };
     record_archive(run, backup.id, &archive).await?;
     Ok(archive)
+}
+
+/// Waits for the files, which a restore may be replacing.
+async fn reading(run: &JobRun, progress: &Progress) -> Result<FilesLock, Failed> {
+    tokio::select! {
+        files = run.context.operations.files().shared(run.server) => Ok(files),
+        () = progress.when_cancelled() => Err(Failed::Ended("it was cancelled".to_owned())),
+    }
 }
 
 async fn record_archive(run: &JobRun, id: Uuid, archive: &BackupArchive) -> Result<(), Failed> {

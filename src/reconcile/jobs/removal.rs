@@ -1,6 +1,9 @@
 //! Removes the files and the network of a server that is deleted.
 
+use std::sync::atomic::AtomicBool;
+
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{BackgroundJob, JobError, JobRun};
 use crate::reconcile::disk_scans::DiskScan;
@@ -17,7 +20,19 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
-        run.scan(DiskScan::Removal, move |_| layout.remove_server(id, remove_backups)).await?;
+        // The jobs have ended, and the blocking work of one may not have.
+        let files = context.operations.files().exclusive(id).await;
+        let found = context.store.get(id);
+        let unfinished: Vec<Uuid> = found.map_or_else(Vec::new, |found| {
+            found.record.backups.iter().filter(|backup| !backup.is_kept_here()).map(|backup| backup.id).collect()
+        });
+        let remove = move |_: &AtomicBool| {
+            let _files = files;
+            // Of these no archive stays, whatever the node says about the others.
+            let removed = unfinished.into_iter().map(|backup| layout.remove_backup(id, backup).map(drop));
+            removed.fold(Ok(()), Result::and).and(layout.remove_server(id, remove_backups))
+        };
+        run.scan(DiskScan::Removal, remove).await?;
         Ok(())
     }
 }

@@ -123,9 +123,12 @@ impl Context {
 
     async fn prepare(&self, id: ServerId) -> Done {
         let layout = self.node.layout.clone();
+        let files = self.operations.files().try_exclusive(id);
         let prepare = move || {
-            // Before an empty directory takes the place of files that were being exchanged.
-            layout.complete_replacement(id).map_err(|error| StepError::Other(error.to_string()))?;
+            // Before an empty directory takes the place of files that were being exchanged. A job that exchanges them now completes it.
+            if let Some(_files) = files {
+                layout.complete_replacement(id).map_err(|error| StepError::Other(error.to_string()))?;
+            }
             Ok::<(), StepError>(layout.prepare(id)?)
         };
         self.store.blocking().run(prepare).await?;

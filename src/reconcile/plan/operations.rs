@@ -74,6 +74,9 @@ impl Planner<'_> {
     fn plan_restore(&mut self) {
         let Some(restore) = &self.record.restore else { return };
         if let Some(result) = &restore.result {
+            if restore.then_start {
+                self.job(JobKind::Restore, &Subject::Restore(restore.token), true);
+            }
             if !result.succeeded {
                 let message = format!("the backup {} was not restored: {}", restore.backup, result.message);
                 self.set_false(ConditionType::Restored, Reason::RestoreFailed, message);
@@ -157,8 +160,7 @@ impl Planner<'_> {
         let record = self.record;
         let backups = record.backups.iter().filter(|backup| backup.is_unreported());
         let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
-        let restore = record.restore.as_ref().filter(|restore| restore.result.is_some() && !restore.reported);
-        subjects.extend(restore.map(|restore| Subject::Restore(restore.token)));
+        subjects.extend(record.unreported_restores().map(|restore| Subject::Restore(restore.token)));
         for subject in subjects {
             if let Progress::Failed { attempts, message, .. } = self.job(JobKind::OperationReport, &subject, true) {
                 let message =
