@@ -31,6 +31,7 @@ impl Play {
         let panel_violations = self.machine.panel.lock().violations.clone();
         assert!(panel_violations.is_empty(), "seed {seed}: {panel_violations:?}");
         self.check_runs();
+        self.check_backups(daemon);
         let asked = self
             .servers
             .iter()

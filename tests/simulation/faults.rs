@@ -148,6 +148,12 @@ impl ProcessFaults {
         state.crash_at = Some(state.passed);
     }
 
+    /// Crashes after so many more points.
+    pub fn crash_after(&self, points: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.crash_at = Some(state.passed + points);
+    }
+
     pub async fn crashed(&self) {
         while !self.is_over() {
             self.crashed.notified().await;
