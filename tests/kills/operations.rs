@@ -30,7 +30,6 @@ fn kills() -> u32 {
 
 /// A server whose files are backed up and restored, and what its kills have hit.
 struct Case<'a> {
-    name: &'static str,
     node: &'a mut Node,
     id: String,
     rng: Rng,
@@ -49,9 +48,9 @@ async fn case(name: &'static str, test: impl AsyncFnOnce(&mut Case<'_>)) {
     with_node(NodeOptions { config, debug: false, ..options() }, async |node| {
         node.boot().await;
         let id = server(node).await;
-        let seed = name.bytes().fold(7, |seed, byte| seed * 31 + u64::from(byte));
+        let seed = name.bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let takes = Duration::from_secs(3);
-        let mut case = Case { name, node, id, rng: Rng(seed), takes, kills: 0, moments: BTreeMap::new() };
+        let mut case = Case { node, id, rng: Rng(seed), takes, kills: 0, moments: BTreeMap::new() };
         test(&mut case).await;
         eprintln!("kills of {name}: {} ({:?})", case.kills, case.moments);
     })

@@ -64,7 +64,7 @@ impl Play {
     /// Records the final state in the journal.
     fn note_end(&self, daemon: &Daemon) {
         for snapshot in daemon.node.context.store.list() {
-            let mut record = snapshot.record.clone();
+            let mut record = snapshot.record.as_ref().clone();
             // An archive has the times of files, by the clock of this machine.
             for backup in &mut record.backups {
                 (backup.archive, backup.result) = (None, None);

@@ -73,7 +73,10 @@ impl Fixture {
     }
 
     fn record(&self) -> Record {
-        self.daemon.node.context.store.get(self.id).unwrap().record.clone()
+        self.daemon.node.context.store.get(self.id).unwrap()
+            .record
+            .as_ref()
+            .clone()
     }
 
     fn path(&self) -> PathBuf {
