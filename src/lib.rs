@@ -20,6 +20,7 @@ pub mod files;
 pub mod ids;
 pub mod model;
 pub mod panel;
+pub mod pressure;
 pub mod progress;
 pub mod rate;
 pub mod reconcile;

@@ -22,7 +22,13 @@ use strum::VariantArray;
 /// A module imports only modules of lower ranks, and itself.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
-    (1, &["atomic", "clock", "ids", "progress", "rate", "requests", "retry", "sessions", "tasks", "wait", "yaml"]),
+    (
+        1,
+        &[
+            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "sessions", "tasks", "wait",
+            "yaml",
+        ],
+    ),
     (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["archive", "egg_files", "panel", "remote_download", "runtime", "store"]),

@@ -138,7 +138,10 @@ async fn what_is_no_request_for_a_backup() {
         (json!({"adapter": "wings", "uuid": "x"}), "The backup identifier must be a valid UUID."),
         (json!({"adapter": "wings", "uuid": format!("{{{ID}}}")}), "The backup identifier must be a valid UUID."),
         (json!({"adapter": "ftp", "uuid": ID}), "The backup adapter must be one of: wings, s3."),
-        (json!({"adapter": "wings", "uuid": ID, "ignore": stars}), "line 2 of the ignore list: the pattern has more than 16 `*`"),
+        (
+            json!({"adapter": "wings", "uuid": ID, "ignore": stars}),
+            "line 2 of the ignore list: the pattern has more than 16 `*`",
+        ),
     ] {
         let answer = backups.call(Method::POST, "backup", body).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);

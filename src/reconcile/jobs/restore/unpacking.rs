@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::archive::backup::{self, Hashes, UnpackOptions};
 use crate::events::EventKind;
+use crate::files::IdleIo;
 use crate::files::replacement::{Phase, Present};
 use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, Restore, RestoreFrom, ServerId};
@@ -112,7 +113,8 @@ impl Unpacking {
                 self.context.store.events().publish_output(server, notice);
             }
         };
-        let pace = |bytes| self.context.operations.backup_rate().take_blocking(bytes);
+        let _idle = IdleIo::begin();
+        let pace = self.context.operations.pace();
         let expected = self.archive.as_ref().map(|archive| archive.sha1.as_str()).filter(|sha1| !sha1.is_empty());
         let options = UnpackOptions {
             only: None,
