@@ -105,11 +105,6 @@ impl PanelError {
         matches!(self, PanelError::Rejected { status: 404, .. })
     }
 
-    /// Whether the panel answered 401 or 403.
-    pub fn is_unauthorized(&self) -> bool {
-        matches!(self, PanelError::Rejected { status: 401 | 403, .. })
-    }
-
     /// Whether the panel answered 409: the call does not fit the state that the panel has.
     pub fn is_conflict(&self) -> bool {
         matches!(self, PanelError::Rejected { status: 409, .. })

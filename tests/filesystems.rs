@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use alula::files::Layout;
 use alula::files::replacement::{Phase, Present, ReplacementError, Way};
-use alula::model::BackupSource;
 use alula::files::tree::NewFile;
 use alula::files::user_path::UserPath;
+use alula::model::BackupSource;
 use alula::model::{Quota, ServerId};
 use alula::testing::{node_config, server_id};
 use uuid::Uuid;

@@ -180,9 +180,7 @@ impl Layout {
         let siblings = Siblings::of(self, id);
         let staging = siblings.staging();
         let kept = || Operation::load(&staging).is_ok_and(|found| found.is_some_and(|found| Some(found.token) == keep));
-        !is_missing(&siblings.removing())
-            || !is_missing(&staging) && !kept()
-            || self.is_replacement_interrupted(id)
+        !is_missing(&siblings.removing()) || !is_missing(&staging) && !kept() || self.is_replacement_interrupted(id)
     }
 
     /// Removes the files that were replaced, or those of a replacement that was undone.

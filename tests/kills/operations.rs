@@ -86,7 +86,8 @@ impl Case<'_> {
 
     fn record(&self) -> Value {
         let path = self.node.folder.path().join("root/servers").join(&self.id).join("record.json");
-        fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        let stored: Value = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        stored["record"].clone()
     }
 
     fn known(&self, backup: &str) -> Option<Value> {
@@ -155,7 +156,7 @@ impl Case<'_> {
     fn moment_of_backup(&self, backup: &str) -> &'static str {
         let known = self.known(backup).unwrap_or_default();
         match () {
-            () if known["reported"] == true => "reported",
+            () if known["reported"] == true || !self.on_panel(backup).reports.is_empty() => "reported",
             () if !known["result"].is_null() => "result in the record",
             () if self.folder().join(format!("{backup}.upload")).exists() => "during the upload",
             () if !known["archive"].is_null() => "archive in the record",
@@ -196,7 +197,11 @@ fn unpacked(archive: &Path) -> Content {
 }
 
 fn without_directories(content: &Content) -> Content {
-    content.iter().filter(|(_, what)| !what.starts_with("directory")).map(|(path, what)| (path.clone(), what.clone())).collect()
+    content
+        .iter()
+        .filter(|(_, what)| !what.starts_with("directory"))
+        .map(|(path, what)| (path.clone(), what.clone()))
+        .collect()
 }
 
 fn identity(path: &Path) -> Option<(u64, i64, i64)> {
@@ -365,7 +370,9 @@ async fn restores(name: &'static str, truncate: bool) {
                 let moment = match () {
                     () if ended => "result in the record",
                     () if found == new => "files exchanged",
-                    () if found == old && case.siblings().iter().any(|name| name == "restore") => "while it is unpacked",
+                    () if found == old && case.siblings().iter().any(|name| name == "restore") => {
+                        "while it is unpacked"
+                    }
                     () if found == old => "before it is unpacked",
                     () if !truncate && is_between(&found, &old, &new) => "between the files",
                     () => panic!("the files are neither the old nor the new ones: {found:#?}"),
@@ -455,7 +462,8 @@ async fn a_backup_is_deleted_while_it_is_restored() {
             let old = case.content();
             assert_eq!(case.restore(&backup, true).await, 202);
             case.random_instant().await;
-            let deleted = case.node.call(reqwest::Method::DELETE, &format!("/api/servers/{}/backup/{backup}", case.id)).await;
+            let deleted =
+                case.node.call(reqwest::Method::DELETE, &format!("/api/servers/{}/backup/{backup}", case.id)).await;
             assert_eq!(deleted, 204);
             let delay = case.rng.below(300);
             tokio::time::sleep(Duration::from_millis(delay)).await;
@@ -469,7 +477,8 @@ async fn a_backup_is_deleted_while_it_is_restored() {
             let results = case.on_panel(&backup).restores;
             assert!(!results.is_empty() && results.iter().all(|result| *result == restored), "{results:?}");
             assert!(case.content() == if restored { archived } else { old });
-            until("the removal", async || (case.known(&backup).is_none() && case.files().is_empty()).then_some(())).await;
+            until("the removal", async || (case.known(&backup).is_none() && case.files().is_empty()).then_some(()))
+                .await;
             let left = case.siblings();
             assert!(left.iter().all(|name| name == "before-restore"), "{left:?}");
         }
@@ -511,7 +520,9 @@ async fn a_server_is_deleted_during_an_operation() {
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert!(!folder.exists() && case.siblings().is_empty());
             let mut files = case.files();
-            files.retain(|name| *name != format!("{kept}.tar.gz") && !(operation == "a backup" && *name == format!("{id}.tar.gz")));
+            files.retain(|name| {
+                *name != format!("{kept}.tar.gz") && !(operation == "a backup" && *name == format!("{id}.tar.gz"))
+            });
             assert!(files.is_empty(), "{files:?} {complete}");
             case.id = server(case.node).await;
         }
@@ -533,7 +544,8 @@ async fn two_restores_a_delete_and_a_start_at_once() {
             let backup = case.complete_backup().await;
             fill(&case.data(), 300 + u64::from(case.kills), 20, MIB);
             let old = case.content();
-            let (path, power) = (format!("/api/servers/{}/backup/{backup}", case.id), format!("/api/servers/{}/power", case.id));
+            let (path, power) =
+                (format!("/api/servers/{}/backup/{backup}", case.id), format!("/api/servers/{}/power", case.id));
             let start = case.node.post(&power, json!({"action": "start"}));
             let delete = case.node.call(reqwest::Method::DELETE, &path);
             let (one, other, deleted, started) = match case.rng.below(2) {
@@ -562,7 +574,8 @@ async fn two_restores_a_delete_and_a_start_at_once() {
                 })
                 .await;
             }
-            until("the removal", async || (case.known(&backup).is_none() && case.files().is_empty()).then_some(())).await;
+            until("the removal", async || (case.known(&backup).is_none() && case.files().is_empty()).then_some(()))
+                .await;
             let restored = accepted && case.record()["restore"]["result"]["succeeded"] == true;
             case.note(match (accepted, restored) {
                 (false, _) => "rejected",

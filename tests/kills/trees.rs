@@ -71,7 +71,11 @@ fn describe(path: &Path) -> Option<String> {
 
 /// Whether a marker is left.
 pub fn has_marker(top: &Path) -> bool {
-    fs::read_dir(top).into_iter().flatten().flatten().any(|entry| entry.file_name().as_bytes().starts_with(MARKER.as_bytes()))
+    fs::read_dir(top)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name().as_bytes().starts_with(MARKER.as_bytes()))
 }
 
 /// Removes everything in a directory, and fills it.
@@ -93,7 +97,8 @@ pub fn fill(top: &Path, seed: u64, files: usize, bytes: usize) {
         let name = if number % 2 == 0 { format!("f{number}") } else { format!("f{number}-{}", seed % 1000) };
         let path = top.join(folder).join(name);
         fs::write(&path, rng.bytes(bytes / files)).expect("a file");
-        fs::set_permissions(&path, fs::Permissions::from_mode(if number % 5 == 0 { 0o750 } else { 0o644 })).expect("a mode");
+        fs::set_permissions(&path, fs::Permissions::from_mode(if number % 5 == 0 { 0o750 } else { 0o644 }))
+            .expect("a mode");
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000 + rng.below(10_000_000));
         fs::File::options().write(true).open(&path).expect("a file").set_modified(time).expect("a time");
     }

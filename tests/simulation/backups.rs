@@ -86,8 +86,8 @@ impl Play {
     fn change_files(&mut self, daemon: &Daemon, at: usize) {
         let id = self.servers[at].id;
         let found = daemon.node.context.store.get(id);
-        let restoring = found.is_none_or(|found| found.record.pending_restore().is_some());
-        if restoring || !self.data(id).is_dir() || self.servers[at].stamps.restore.is_some() {
+        let busy = found.is_none_or(|found| found.record.pending_restore().is_some() || found.is_being_deleted());
+        if busy || !self.data(id).is_dir() || self.servers[at].stamps.restore.is_some() {
             return;
         }
         self.notes += 1;
@@ -137,7 +137,8 @@ impl Play {
         let new = if truncate { new } else { new.or_else(|| old.clone()) };
         self.tally.requests += 1;
         let body = json!({"adapter": "wings", "truncate_directory": truncate, "download_url": ""});
-        let answer = daemon.request(Method::POST, &format!("/api/servers/{server}/backup/{backup}/restore"), body).await;
+        let answer =
+            daemon.request(Method::POST, &format!("/api/servers/{server}/backup/{backup}/restore"), body).await;
         self.log(|| format!("restore {at} truncate={truncate}: {answer:?}"));
         self.follow(daemon, at);
         let folder = daemon.node.context.store.folder(server);
@@ -146,6 +147,7 @@ impl Play {
             Some(status) if status.is_success() => {
                 let found = daemon.node.context.store.get(server);
                 let token = found.and_then(|found| Some(found.record.restore.as_ref()?.token));
+                side.restored = true;
                 side.stamps.allowed.extend([old.clone(), new.clone()]);
                 side.stamps.restore = token.map(|token| (token, [old, new]));
                 // The panel starts it again; a server of a file is started if it ran.
@@ -153,6 +155,7 @@ impl Play {
             }
             Some(_) => self.tally.rejected += 1,
             None => {
+                side.restored = true;
                 side.stamps.allowed.extend([old, new]);
                 side.asked.unanswered(&folder, server);
             }
@@ -169,15 +172,16 @@ impl Play {
             return;
         };
         let (place, backup) = (place.0, place.1.id);
-        let answer = daemon.request(Method::DELETE, &format!("/api/servers/{server}/backup/{backup}"), json!(null)).await;
+        let answer =
+            daemon.request(Method::DELETE, &format!("/api/servers/{server}/backup/{backup}"), json!(null)).await;
         self.log(|| format!("delete a backup of {at}: {answer:?}"));
         match answer {
-            Some(status) if status.is_success() || status == 404 => {
+            Some(status) if status.is_success() => {
                 self.backups[place].fate = Fate::Gone;
                 self.machine.panel.lock().backups.remove(&backup);
             }
-            Some(_) => {}
-            None => self.backups[place].fate = Fate::Unsure,
+            // Of a server that is parked, or of one whose record was lost. For the panel a 404 means that there is no archive.
+            Some(_) | None => self.backups[place].fate = Fate::Unsure,
         }
     }
 
@@ -215,9 +219,10 @@ impl Play {
         let Some(found) = daemon.node.context.store.get(id) else { return true };
         let of_panel = found.manifest.as_ref().is_some_and(|manifest| manifest.is_managed_by_panel());
         let record = &found.record;
-        let open = record.backups.iter().any(|backup| {
-            backup.is_pending() || backup.deleting || of_panel && backup.is_unreported()
-        });
+        let open = record
+            .backups
+            .iter()
+            .any(|backup| backup.is_pending() || backup.deleting || of_panel && backup.is_unreported());
         !open && record.pending_restore().is_none() && !(of_panel && record.unreported_restores().next().is_some())
     }
 
@@ -278,7 +283,8 @@ impl Play {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let of = self.backups.iter().find(|backup| name == format!("{}.tar.gz", backup.id));
-            let unsure = self.backups.iter().any(|backup| backup.fate == Fate::Unsure && name.contains(&backup.id.to_string()));
+            let unsure =
+                self.backups.iter().any(|backup| backup.fate == Fate::Unsure && name.contains(&backup.id.to_string()));
             let kept = of.is_some_and(|backup| backup.fate == Fate::Accepted || self.servers[at].of_file);
             assert!(unsure || kept, "seed {}: {name} of {at} is left: {of:?}", self.seed);
         }

@@ -89,7 +89,7 @@ impl Play {
             .unwrap()
             .keys()
             .any(|token| token.starts_with(&id.to_string()) && !server.deleted_installs.contains(token));
-        if ran && !server.deleted {
+        if ran && !server.deleted && !server.restored {
             assert!(
                 data.join("level.dat").exists(),
                 "seed {seed}: the files of {at} are gone without a delete request"

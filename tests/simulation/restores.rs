@@ -73,10 +73,7 @@ impl Fixture {
     }
 
     fn record(&self) -> Record {
-        self.daemon.node.context.store.get(self.id).unwrap()
-            .record
-            .as_ref()
-            .clone()
+        self.daemon.node.context.store.get(self.id).unwrap().record.as_ref().clone()
     }
 
     fn path(&self) -> PathBuf {
@@ -155,7 +152,8 @@ pub fn a_panel_that_is_away_for_a_day() {
         fixture.machine.panel.lock().unreachable_until = Some(Instant::now() + DAY);
         fixture.back_up().await;
         fixture.daemon.wait(Duration::from_secs(60)).await;
-        let made = |fixture: &Fixture| fixture.archive().metadata().map(|found| (found.ino(), found.mtime_nsec())).unwrap();
+        let made =
+            |fixture: &Fixture| fixture.archive().metadata().map(|found| (found.ino(), found.mtime_nsec())).unwrap();
         let archive = made(&fixture);
         fixture.write("new");
         fixture.restore(true).await;
@@ -210,7 +208,8 @@ pub fn a_crash_in_each_phase() {
                     if phase == 0 {
                         return;
                     }
-                    let (present, never) = (if truncate { Present::Discard } else { Present::Keep }, AtomicBool::new(false));
+                    let (present, never) =
+                        (if truncate { Present::Discard } else { Present::Keep }, AtomicBool::new(false));
                     let staging = layout.begin_replacement(id, token, present, None, &never).unwrap();
                     let data = layout.data(id);
                     let tree = data.parent().unwrap().join(format!(".{id}.restore/tree"));
@@ -229,14 +228,18 @@ pub fn a_crash_in_each_phase() {
                         )
                         .unwrap(),
                         // An earlier one was being removed.
-                        5 => std::fs::create_dir(tree.parent().unwrap().with_file_name(format!(".{id}.removing"))).unwrap(),
+                        5 => std::fs::create_dir(tree.parent().unwrap().with_file_name(format!(".{id}.removing")))
+                            .unwrap(),
                         _ => {}
                     }
                 };
                 fixture = fixture.crash(between).await;
                 fixture.daemon.wait(Duration::from_secs(60)).await;
                 let restore = fixture.record().restore.unwrap();
-                assert!(restore.reported && restore.result.as_ref().unwrap().succeeded, "{phase} {truncate} {restore:?}");
+                assert!(
+                    restore.reported && restore.result.as_ref().unwrap().succeeded,
+                    "{phase} {truncate} {restore:?}"
+                );
                 assert_eq!(fixture.world(), "old", "{phase} {truncate}");
                 assert_eq!(fixture.siblings(), ["before-restore"], "{phase} {truncate}");
                 assert_eq!(fixture.machine.panel.lock().backups[&BACKUP].restores, [true], "{phase} {truncate}");
@@ -267,7 +270,11 @@ pub fn a_crash_at_each_point() {
                 fixture.daemon.wait(Duration::from_secs(300)).await;
                 let restore = fixture.record().restore.unwrap();
                 assert!(restore.result.as_ref().is_some_and(|result| result.succeeded), "{point}: {restore:?}");
-                assert_eq!((fixture.world(), fixture.siblings()), ("old".into(), vec!["before-restore".into()]), "{point}");
+                assert_eq!(
+                    (fixture.world(), fixture.siblings()),
+                    ("old".into(), vec!["before-restore".into()]),
+                    "{point}"
+                );
                 let state = fixture.machine.engine.state_of(&container_name(fixture.id, Role::Server));
                 let runs = state == Some(ContainerState::Running);
                 assert_eq!(runs, managed_by == ManagedBy::File, "{managed_by:?} {point}: {restore:?}");

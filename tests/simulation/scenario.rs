@@ -103,6 +103,8 @@ pub struct Server {
     pub parked: Option<Duration>,
     /// Of which time its files may be.
     pub stamps: Stamps,
+    /// It may have the files of a backup from before its installation.
+    pub restored: bool,
 }
 
 /// A completed run.
@@ -208,6 +210,7 @@ impl Play {
                 unchanged_since: None,
                 parked: None,
                 stamps: Stamps::default(),
+                restored: false,
             });
         }
         let rates = Rates {

@@ -173,7 +173,8 @@ impl BackgroundJob for RemoveFormerFiles {
         let (context, server) = (&run.context, run.server);
         let files = context.operations.files().exclusive(server).await;
         let found = context.store.get(server);
-        if !found.is_some_and(|found| found.record.former_files.as_ref().is_some_and(|former| former.restore == token)) {
+        if !found.is_some_and(|found| found.record.former_files.as_ref().is_some_and(|former| former.restore == token))
+        {
             // A later restore has replaced them meanwhile.
             return Ok(());
         }

@@ -41,9 +41,10 @@ async fn stream(
     let context = &run.context;
     let folder = context.node.layout.backups(run.server);
     let panel = run.sync()?.panel();
+    // Before the links, which expire.
+    let files = reading(run, progress).await?;
     let begun = context.operations.uploads().streamed(panel, backup.id, bound, &folder).await;
     let (sink, upload) = begun.map_err(|error| failed(run, backup, error))?;
-    let files = reading(run, progress).await?;
     let write = context.store.blocking().run(move || {
         let _files = files;
         let (sink, archive) = making.stream(sink)?;
