@@ -94,6 +94,9 @@ impl Planner<'_> {
     fn plan_restore(&mut self) {
         let Some(restore) = &self.record.restore else { return };
         if let Some(result) = &restore.result {
+            if restore.then_start {
+                self.job(JobKind::Restore, &Subject::Restore(restore.token), true);
+            }
             if !result.succeeded {
                 let message = format!("{} has failed: {}", restored(restore), result.message);
                 self.set_false(ConditionType::Restored, Reason::RestoreFailed, message);
@@ -188,8 +191,7 @@ impl Planner<'_> {
         let record = self.record;
         let backups = record.backups.iter().filter(|backup| backup.is_unreported());
         let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
-        let restore = record.restore.as_ref().filter(|restore| restore.result.is_some() && !restore.reported);
-        subjects.extend(restore.map(|restore| Subject::Restore(restore.token)));
+        subjects.extend(record.unreported_restores().map(|restore| Subject::Restore(restore.token)));
         let transfer = record.transfer.as_ref().filter(|transfer| transfer.has_due_report());
         subjects.extend(transfer.map(|transfer| Subject::Transfer(transfer.token)));
         for subject in subjects {
