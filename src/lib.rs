@@ -28,6 +28,7 @@ pub mod remote_download;
 pub mod requests;
 pub mod retry;
 pub mod runtime;
+pub mod schedule;
 pub mod server_files;
 pub mod sessions;
 pub mod sftp;
@@ -38,6 +39,7 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transfer;
 pub mod upload;
 pub mod wait;
 pub mod yaml;

@@ -9,6 +9,7 @@
 pub mod context;
 pub mod disk_scans;
 pub mod file_locks;
+pub mod incoming;
 pub mod job;
 pub mod jobs;
 pub mod node_conditions;

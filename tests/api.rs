@@ -32,5 +32,3 @@ mod signed;
 mod streams;
 #[path = "api/system.rs"]
 mod system;
-#[path = "api/transfer.rs"]
-mod transfer;

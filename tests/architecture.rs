@@ -25,14 +25,14 @@ const RANKS: &[(u32, &[&str])] = &[
     (
         1,
         &[
-            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "sessions", "tasks", "wait",
-            "yaml",
+            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "schedule", "sessions",
+            "tasks", "wait", "yaml",
         ],
     ),
     (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["archive", "egg_files", "panel", "remote_download", "runtime", "store"]),
-    (5, &["activity", "console", "stats", "sync", "upload"]),
+    (5, &["activity", "console", "stats", "sync", "transfer", "upload"]),
     (6, &["diagnostics", "reconcile"]),
     (7, &["server_files"]),
     (8, &["api", "cli", "controller", "sftp"]),
@@ -44,6 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["src/yaml.rs", "src/yaml/"]),
     ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
     ("backoff", &["src/retry.rs"]),
+    ("cronexpr", &["src/schedule.rs"]),
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("russh", &["src/sftp/"]),
     (
@@ -55,6 +56,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "src/remote_download.rs",
             "src/remote_download/",
             "src/upload/",
+            "src/transfer/",
         ],
     ),
     ("tar", &["src/archive/"]),
@@ -102,6 +104,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("src/model", &["model"]),
     ("src/requests", &["model", "requests"]),
+    ("src/schedule", &["model", "schedule"]),
     (
         "src/reconcile/plan",
         &[

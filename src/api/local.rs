@@ -1,10 +1,12 @@
 //! Routes of the unix socket, for the command line: servers with their status (also parked ones), plans, events, logs, requests and
 //! manifests.
 
+pub mod backups;
 pub mod events;
 pub mod files;
 pub mod logs;
 pub mod node;
+pub mod operations;
 
 use std::sync::Arc;
 
@@ -95,7 +97,7 @@ fn without_power(snapshot: &Snapshot, now: Timestamp) -> Option<&'static str> {
         ),
         _ if snapshot.manifest.is_none() => Some("it has no valid manifest yet; see `alula describe`"),
         // Admission decides.
-        Some(Holder::Suspension | Holder::Restore | Holder::Installation) | None => None,
+        Some(Holder::Transfer | Holder::Suspension | Holder::Restore | Holder::Installation) | None => None,
     }
 }
 

@@ -14,7 +14,7 @@ use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
 use super::servers::{backups, restore, transfer};
 use super::startup::Startup;
-use super::{diagnostics, files, local, revoke, servers, signed, system, update, ws};
+use super::{diagnostics, files, local, revoke, servers, signed, system, transfers, update, ws};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -57,9 +57,9 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/sync", Node, NONE, servers::sync),
         Route::new(POST, "/api/servers/{server}/transfer", Node, SMALL, transfer::transfer),
         Route::new(DELETE, "/api/servers/{server}/transfer", Node, NONE, transfer::cancel),
-        Route::new(POST, "/api/transfers", Anyone, NONE, transfer::receive),
-        Route::new(DELETE, "/api/transfers/{server}", Node, NONE, transfer::cancel_receipt),
-        Route::new(DELETE, "/api/transfer", Node, NONE, transfer::cancelled),
+        Route::new(POST, "/api/transfers", Anyone, ANY, transfers::receive),
+        Route::new(DELETE, "/api/transfers/{server}", Node, NONE, transfers::cancel),
+        Route::new(DELETE, "/api/transfer", Node, SMALL, transfers::cancelled_by_panel),
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
         Route::new(GET, "/api/servers/{server}/ws", Anyone, NONE, ws::connect),
@@ -94,6 +94,14 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/local/servers/{server}/logs", Local, NONE, local::logs::logs),
         Route::new(GET, "/local/servers/{server}/files", Local, NONE, local::files::send),
         Route::new(PUT, "/local/servers/{server}/files", Local, ANY, local::files::receive),
+        Route::new(GET, "/local/operations", Local, NONE, local::operations::list),
+        Route::new(GET, "/local/servers/{server}/backups", Local, NONE, local::backups::list),
+        Route::new(POST, "/local/servers/{server}/backups", Local, SMALL, local::backups::create),
+        Route::new(DELETE, "/local/servers/{server}/backups/{backup}", Local, NONE, local::backups::delete),
+        Route::new(GET, "/local/servers/{server}/backups/{backup}/archive", Local, NONE, local::backups::archive),
+        Route::new(POST, "/local/servers/{server}/backups/{backup}/restore", Local, SMALL, local::backups::restore),
+        Route::new(POST, "/local/servers/{server}/backups/{backup}/verify", Local, NONE, local::backups::verify),
+        Route::new(POST, "/local/servers/{server}/undo-restore", Local, NONE, local::backups::undo),
         Route::new(GET, "/local/servers/{server}/plan", Local, NONE, local::plan),
         Route::new(POST, "/local/servers/{server}/power", Local, SMALL, local::power),
         Route::new(POST, "/local/servers/{server}/install", Local, SMALL, local::install),

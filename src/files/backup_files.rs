@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::tree::Entry;
@@ -23,6 +24,8 @@ use crate::model::{Backup, BackupArchive, BackupResult, BackupStorage, Requester
 const MODE: u32 = 0o600;
 /// What the name of an archive ends with.
 const EXTENSION: &str = ".tar.gz";
+/// What the name of one that is being written ends with.
+const UNFINISHED: &str = ".tar.gz.new";
 
 /// An archive that is being written. It is removed when it is dropped before [`NewArchive::keep`].
 #[derive(Debug)]
@@ -34,7 +37,7 @@ pub struct NewArchive {
 }
 
 /// A file in a server's folder of backups.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupFile {
     /// The backup that its name says.
     pub id: Uuid,
@@ -121,6 +124,27 @@ impl Layout {
         Ok(found)
     }
 
+    /// Removes archives that were being written.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub fn remove_unfinished_backups(&self, id: ServerId) -> Result<(), FilesError> {
+        let folder = self.backups(id);
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNFINISHED)) {
+                remove(&entry.path())?;
+            }
+        }
+        match std::fs::remove_dir(&folder) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(FilesError::disk("remove", &folder)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The archive of a backup, if there is one.
     ///
     /// # Errors
@@ -169,22 +193,12 @@ impl Layout {
 impl BackupFile {
     /// The record's entry for an archive that has none: another daemon has made it.
     pub fn adopted(&self, at: Timestamp) -> Backup {
+        let archive = BackupArchive { bytes: self.bytes, ..BackupArchive::default() };
+        let message = "made by another daemon".to_owned();
         Backup {
-            id: self.id,
-            at,
-            by: Requester::Takeover,
-            storage: BackupStorage::Local,
-            ignore: String::new(),
-            archive: Some(BackupArchive { bytes: self.bytes, ..BackupArchive::default() }),
-            result: Some(BackupResult {
-                succeeded: true,
-                message: "made by another daemon".to_owned(),
-                at,
-                parts: Vec::new(),
-            }),
-            reported: true,
-            deleting: false,
-            detached: false,
+            archive: Some(archive),
+            result: Some(BackupResult { succeeded: true, message, at, parts: Vec::new() }),
+            ..Backup::new(self.id, at, Requester::Takeover, BackupStorage::Local)
         }
     }
 }

@@ -108,12 +108,26 @@ pub enum Reason {
     BackupCompleted,
     /// A backup could not be made.
     BackupFailed,
+    /// The archive of a backup is damaged or missing.
+    BackupDamaged,
+    /// The archive of a backup was read, and is the one that was made.
+    BackupVerified,
+    /// A console command around a backup could not be sent, or its answer did not come in time.
+    BackupHookFailed,
     /// The server's own list of files that backups leave out cannot be used.
     IgnoreListInvalid,
     /// A backup was removed.
     BackupRemoved,
     /// The panel no longer waits for the result of a backup or restore.
     OperationReportRejected,
+
+    // `Transferred`; also of `Running`, and events
+    /// The server is being transferred to or from another node, or waits there for its deletion here.
+    Transferring,
+    /// The server was transferred.
+    TransferCompleted,
+    /// The transfer has failed.
+    TransferFailed,
 
     // `Restored`; also of `Running`, and events
     /// A backup is being restored; the server does not start before its end.
@@ -252,8 +266,6 @@ pub enum Reason {
     InstallInterrupted,
     /// The panel refused the result of an installation.
     InstallReportRejected,
-    /// A transfer to another node was requested, which this release does not make.
-    TransferRefused,
     /// An installation has ended: [`Reason::Completed`].
     InstallCompleted,
     /// An installation has ended: [`Reason::Skipped`].

@@ -93,8 +93,12 @@ pub enum ConditionType {
     DiskLimitEnforced,
     /// The latest backup has succeeded. Present only if there is one.
     BackedUp,
+    /// The archives of all backups are intact. Present only while a damaged one is known.
+    BackupsIntact,
     /// The latest restore has succeeded. Present only until it has.
     Restored,
+    /// The latest transfer has succeeded. Present only until it has ended, and after one that has failed.
+    Transferred,
     /// The panel's part of the spec is current.
     PanelReachable,
     /// The panel has acknowledged every report.
@@ -111,8 +115,10 @@ impl ConditionType {
             | ConditionType::UpToDate
             | ConditionType::LimitsEnforced
             | ConditionType::BackedUp
+            | ConditionType::BackupsIntact
             | ConditionType::DiskLimitEnforced => false,
             ConditionType::Restored => reason != Reason::RestoreFailed,
+            ConditionType::Transferred => reason != Reason::TransferFailed,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,

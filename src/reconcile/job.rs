@@ -45,16 +45,25 @@ pub enum JobKind {
     /// Make a backup.
     #[strum(to_string = "make a backup")]
     Backup,
+    /// Send the commands that follow a backup.
+    #[strum(to_string = "send the console commands that follow a backup")]
+    BackupRelease,
     /// Remove the archive of a backup.
     #[strum(to_string = "remove the archive of a backup")]
     BackupRemoval,
+    /// Read the archive of a backup and compare it with the record.
+    #[strum(to_string = "read the archive of a backup and compare it with the record")]
+    BackupVerification,
     /// Replace the server's files by those of a backup.
     #[strum(to_string = "restore a backup")]
     Restore,
     /// Remove the files that a restore has replaced.
     #[strum(to_string = "remove the files that a restore has replaced")]
     FormerFiles,
-    /// Report the end of a backup or restore to the panel.
+    /// Send the server to another node, or end what was received of one.
+    #[strum(to_string = "transfer the server")]
+    Transfer,
+    /// Report the end of a backup, restore or transfer to the panel.
     #[strum(to_string = "report the end of an operation to the panel")]
     OperationReport,
 }
@@ -76,9 +85,12 @@ impl JobKind {
             self,
             JobKind::Report
                 | JobKind::Backup
+                | JobKind::BackupRelease
                 | JobKind::BackupRemoval
+                | JobKind::BackupVerification
                 | JobKind::Restore
                 | JobKind::FormerFiles
+                | JobKind::Transfer
                 | JobKind::OperationReport
         )
     }
@@ -106,9 +118,9 @@ pub enum Subject {
     /// The result of an installation, by its token.
     #[strum(to_string = "install:{0}")]
     InstallResult(String),
-    /// The end of a transfer, by its token.
+    /// A transfer, by its token.
     #[strum(to_string = "transfer:{0}")]
-    Transfer(String),
+    Transfer(Uuid),
     /// A backup.
     #[strum(to_string = "backup:{0}")]
     Backup(Uuid),
@@ -139,7 +151,7 @@ impl Subject {
                 of != other_of || role == other_role
             }
             // Several may run, and several results may wait for the panel.
-            (Subject::Backup(_) | Subject::Restore(_), other) => self == other,
+            (Subject::Backup(_) | Subject::Restore(_) | Subject::Transfer(_), other) => self == other,
             _ => true,
         }
     }

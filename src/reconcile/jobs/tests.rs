@@ -68,10 +68,8 @@ async fn removals_and_counts_in_the_background_hold_up_no_start() {
 async fn what_removes_files_waits_for_blocking_work_that_reads_them() {
     let node = TestNode::new();
     let context = &node.context;
-    let jobs = [
-        (JobKind::Removal, Subject::Deletion),
-        (JobKind::FormerFiles, Subject::Restore(uuid::Uuid::from_u128(7))),
-    ];
+    let jobs =
+        [(JobKind::Removal, Subject::Deletion), (JobKind::FormerFiles, Subject::Restore(uuid::Uuid::from_u128(7)))];
     for (kind, subject) in jobs {
         let job = JobRun { context: context.clone(), server: server_id(1), subject };
         let ends = async || tokio::time::timeout(Duration::from_secs(5), implementation(kind).run(&job)).await.is_ok();

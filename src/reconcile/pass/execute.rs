@@ -9,7 +9,8 @@ mod power;
 use std::sync::Arc;
 
 use super::{Context, StepError};
-use crate::events::EventKind;
+use crate::events::{EventKind, TransferStatus};
+use crate::files::replacement::Phase;
 use crate::model::{ContainerState, ContainerStatus, FormerFiles, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
@@ -137,7 +138,8 @@ impl Context {
         let former = self.store.blocking().run(prepare).await?;
         if let (Some(former), None, None) = (former, restoring, &snapshot.record.former_files) {
             // The record was lost. They are removed in time as any others.
-            let former = FormerFiles { restore: former.token, at: self.clock.now(), removing: false };
+            let (restore, undone) = (former.token, former.phase == Phase::Undone);
+            let former = FormerFiles { restore, at: self.clock.now(), removing: false, undone };
             self.commit(id, move |record| record.former_files = record.former_files.take().or(Some(former))).await?;
         }
         self.servers.prepared(id);
@@ -165,6 +167,11 @@ impl Context {
                 let unwanted = !now.wanted();
                 if let Some(sync) = sync.as_ref().filter(|_| unwanted) {
                     sync.server_removed(id);
+                }
+                let left = now.record.holding_transfer().is_some_and(|transfer| transfer.outgoing().is_some());
+                if unwanted && left {
+                    let completed = || EventKind::TransferStatus(TransferStatus::Completed);
+                    store.events().publish_output(id, completed);
                 }
                 unwanted
             };

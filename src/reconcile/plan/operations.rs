@@ -1,5 +1,5 @@
-//! Backups and restores: which job is due, and what holds it back. They need no engine, so they go on while it is away; only a
-//! restore needs to know that nothing runs.
+//! Backups, restores and transfers: which job is due, and what holds it back. They need no engine, so they go on while it is away;
+//! only a restore and a transfer need to know that nothing runs.
 
 use std::time::Duration;
 
@@ -16,28 +16,36 @@ const FORMER_FILES_RUN: Duration = Duration::from_secs(600);
 const FORMER_FILES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Planner<'_> {
-    /// Plans the jobs of backups and of a restore, and what is said about them.
+    /// Plans the jobs of backups, of a restore and of a transfer, and their conditions.
     pub(super) fn plan_operations(&mut self) {
         self.plan_restore();
+        self.plan_transfer();
         let record = self.record;
         for backup in &record.backups {
             self.plan_backup(backup);
         }
         self.set_backup_condition();
+        self.set_damage_condition();
         self.remove_former_files();
         self.report_operations();
     }
 
     fn plan_backup(&mut self, backup: &Backup) {
         let subject = Subject::Backup(backup.id);
-        if backup.deleting {
-            // The job that makes it ends by itself.
-            if !self.runs(JobKind::Backup, &subject) {
+        if backup.quieted.is_some() && !self.runs(JobKind::Backup, &subject) {
+            // The run that has sent the commands before it has ended with its daemon.
+            self.job(JobKind::BackupRelease, &subject, true);
+        } else if backup.deleting {
+            // A job that makes or reads it ends by itself.
+            let busy = [JobKind::Backup, JobKind::BackupVerification].into_iter().any(|kind| self.runs(kind, &subject));
+            if !busy {
                 self.job(JobKind::BackupRemoval, &subject, true);
             }
-        } else if backup.is_pending() && self.record.pending_restore().is_none() {
+        } else if backup.is_pending() && self.files_held_for().is_none() {
             // The job waits for one of the node's permits itself, in the order in which jobs are started.
             self.job(JobKind::Backup, &subject, true);
+        } else if backup.verifying && backup.is_kept_here() {
+            self.job(JobKind::BackupVerification, &subject, true);
         }
     }
 
@@ -70,6 +78,18 @@ impl Planner<'_> {
         }
     }
 
+    /// Damage stays until the backup is deleted, or found intact.
+    fn set_damage_condition(&mut self) {
+        let damaged = self.record.backups.iter().filter(|backup| backup.is_damaged());
+        let found = damaged.filter_map(|backup| Some((backup.id, backup.verified.as_ref()?)));
+        let texts: Vec<String> = found
+            .map(|(id, verified)| format!("the backup {id} is damaged, found {}: {}", verified.at, verified.message))
+            .collect();
+        if !texts.is_empty() {
+            self.set_false(ConditionType::BackupsIntact, Reason::BackupDamaged, texts.join("; "));
+        }
+    }
+
     /// The restore that is pending. It waits until nothing runs on the files.
     fn plan_restore(&mut self) {
         let Some(restore) = &self.record.restore else { return };
@@ -78,15 +98,15 @@ impl Planner<'_> {
                 self.job(JobKind::Restore, &Subject::Restore(restore.token), true);
             }
             if !result.succeeded {
-                let message = format!("the backup {} was not restored: {}", restore.backup, result.message);
+                let message = format!("{} has failed: {}", restored(restore), result.message);
                 self.set_false(ConditionType::Restored, Reason::RestoreFailed, message);
             }
             return;
         }
-        let message = format!("the backup {} is being restored", restore.backup);
+        let message = format!("{} is under way", restored(restore));
         self.set_false(ConditionType::Restored, Reason::Restoring, message);
         if let Some(outage) = &self.observed.outage {
-            let message = format!("the backup {} is restored when the server has ended: {outage}", restore.backup);
+            let message = format!("{} begins when the server has ended: {outage}", restored(restore));
             self.set_false(ConditionType::Restored, Reason::RuntimeUnreachable, message);
         } else if !self.container_runs() {
             self.restore(restore);
@@ -104,15 +124,26 @@ impl Planner<'_> {
     }
 
     /// Whether a container of the server runs, which may write to its files.
-    fn container_runs(&self) -> bool {
+    pub(super) fn container_runs(&self) -> bool {
         let containers = [&self.observed.server, &self.observed.installer];
         containers.into_iter().flatten().any(ContainerStatus::running)
     }
 
-    /// The requests that want the server up are over: it is stopped for a restore, and does not start again by itself.
-    pub(super) fn close_for_restore(&mut self, manifest: &Manifest) -> bool {
-        let Some(restore) = self.record.pending_restore() else { return false };
-        let message = format!("the server is stopped: its backup {} is being restored", restore.backup);
+    /// The operation for which the server is stopped and its files are left alone.
+    pub(super) fn files_held_for(&self) -> Option<Reason> {
+        let transfer = self.record.holding_transfer().map(|_| Reason::Transferring);
+        transfer.or_else(|| self.record.pending_restore().map(|_| Reason::Restoring))
+    }
+
+    /// The requests that want the server up are over: it is stopped for an operation, and does not start again by itself.
+    pub(super) fn close_for_operation(&mut self, manifest: &Manifest) -> bool {
+        let Some(reason) = self.files_held_for() else { return false };
+        let message = match self.record.pending_restore() {
+            Some(restore) if reason == Reason::Restoring => {
+                format!("the server is stopped: {} is under way", restored(restore))
+            }
+            _ => "the server is stopped: it is being transferred between nodes".to_owned(),
+        };
         match &self.observed.server {
             Some(server) if server.running() => {
                 if let Some(demand) = self.demand(manifest, server, self.asked().power().as_ref()) {
@@ -121,11 +152,11 @@ impl Planner<'_> {
             }
             _ => {
                 self.plan.state = PowerState::Offline;
-                self.set_offline(Reason::Restoring, message.clone());
+                self.set_offline(reason, message.clone());
             }
         }
         if let Some(request) = self.asked().power().filter(|request| request.verb.wants_up()) {
-            self.close(&request, Reason::Restoring, message);
+            self.close(&request, reason, message);
         }
         true
     }
@@ -133,7 +164,7 @@ impl Planner<'_> {
     /// The files that the latest restore has replaced are removed once nobody can miss them.
     fn remove_former_files(&mut self) {
         let Some(former) = &self.record.former_files else { return };
-        if self.record.pending_restore().is_some() {
+        if self.files_held_for().is_some() {
             return;
         }
         let (due, run) = self.former_files_due(former);
@@ -161,6 +192,8 @@ impl Planner<'_> {
         let backups = record.backups.iter().filter(|backup| backup.is_unreported());
         let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
         subjects.extend(record.unreported_restores().map(|restore| Subject::Restore(restore.token)));
+        let transfer = record.transfer.as_ref().filter(|transfer| transfer.has_due_report());
+        subjects.extend(transfer.map(|transfer| Subject::Transfer(transfer.token)));
         for subject in subjects {
             if let Progress::Failed { attempts, message, .. } = self.job(JobKind::OperationReport, &subject, true) {
                 let message =
@@ -168,6 +201,14 @@ impl Planner<'_> {
                 self.set_false(ConditionType::PanelNotified, Reason::PanelAway, message);
             }
         }
+    }
+}
+
+/// A restore, for people.
+fn restored(restore: &Restore) -> String {
+    match restore.is_undo() {
+        true => format!("the undoing of the restore of the backup {}", restore.backup),
+        false => format!("the restore of the backup {}", restore.backup),
     }
 }
 

@@ -76,6 +76,7 @@ impl Unpacking {
         match self.restore.from.clone() {
             RestoreFrom::Local => blocking.run(move || self.unpack_local()).await,
             RestoreFrom::Url(url) => self.unpack_remote(url).await,
+            RestoreFrom::Former { .. } => Err("nothing is unpacked to undo a restore".to_owned()),
         }
     }
 
@@ -100,12 +101,16 @@ impl Unpacking {
     /// Unpacks and verifies an archive, and makes the result durable.
     fn unpack(&self, source: impl Read) -> Result<String, String> {
         let (layout, server, cancelled) = (&self.context.node.layout, self.server, self.progress.cancelled());
-        let present = if self.restore.truncate { Present::Discard } else { Present::Keep };
+        let present =
+            if self.restore.truncate && self.restore.only.is_empty() { Present::Discard } else { Present::Keep };
         if let Some(archive) = &self.archive {
             layout.check_space_beside(server, archive.content).map_err(|error| error.to_string())?;
         }
         let begun = layout.begin_replacement(server, self.restore.token, present, self.limit, cancelled);
         let staging = begun.map_err(|error| error.to_string())?;
+        let only: Result<Vec<UserPath>, _> =
+            self.restore.only.iter().map(|path| UserPath::parse(path.as_ref())).collect();
+        let only = only.map_err(|error| error.to_string())?;
         let mut names = Names::default();
         let mut entry = |path: &UserPath| {
             if names.is_due() {
@@ -117,7 +122,7 @@ impl Unpacking {
         let pace = self.context.operations.pace();
         let expected = self.archive.as_ref().map(|archive| archive.sha1.as_str()).filter(|sha1| !sha1.is_empty());
         let options = UnpackOptions {
-            only: None,
+            only: (!only.is_empty()).then_some(&only),
             denylist: false,
             hashes: Hashes { sha1: expected.is_some(), sha256: false },
             pace: Some(&pace),
@@ -130,6 +135,9 @@ impl Unpacking {
         {
             let backup: Uuid = self.restore.backup;
             return Err(format!("the archive of the backup {backup} is damaged: its SHA-1 is {found}, not {expected}"));
+        }
+        if !only.is_empty() && unpacked.files + unpacked.links + unpacked.directories == 0 {
+            return Err(format!("the backup {} has none of these paths", self.restore.backup));
         }
         staging.finish(cancelled).map_err(|error| error.to_string())?;
         Ok(format!("restored {} files with {} bytes", unpacked.files, unpacked.content))

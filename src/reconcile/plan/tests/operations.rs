@@ -1,12 +1,13 @@
-//! Backups and restores: which job is due, what a restore holds back, and when replaced files go.
+//! Backups, restores and transfers: which job is due, what holds what back, and when replaced files go.
 
 use uuid::Uuid;
 
 use super::display::{reason, seconds, steps, table};
 use super::fixture::{Fixture, at};
 use crate::model::{
-    Backup, BackupArchive, BackupResult, BackupStorage, ConditionType, FormerFiles, PowerState, Reason, Record,
-    Requester, Restore, RestoreFrom, RestoreResult,
+    Authorization, Backup, BackupArchive, BackupResult, BackupStorage, BackupVerification, ConditionType, FormerFiles,
+    Incoming, Outgoing, PowerState, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Transfer,
+    TransferDirection, TransferResult,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -17,18 +18,7 @@ const REMOVED: &str = "StartJob BackupRemoval backup:00000000-0000-0000-0000-000
 const REPORTED: &str = "StartJob OperationReport backup:00000000-0000-0000-0000-000000000007";
 
 fn backup() -> Backup {
-    Backup {
-        id: ID,
-        at: at(-5),
-        by: Requester::Panel,
-        storage: BackupStorage::Local,
-        ignore: String::new(),
-        archive: None,
-        result: None,
-        reported: false,
-        deleting: false,
-        detached: false,
-    }
+    Backup::new(ID, at(-5), Requester::Panel, BackupStorage::Local)
 }
 
 fn made() -> Backup {
@@ -44,6 +34,7 @@ fn restore() -> Restore {
         by: Requester::Panel,
         from: RestoreFrom::Local,
         truncate: true,
+        only: Vec::new(),
         then_start: false,
         result: None,
         reported: false,
@@ -53,6 +44,29 @@ fn restore() -> Restore {
 fn restored() -> Restore {
     let result = RestoreResult { succeeded: true, message: "done".into(), at: at(-1) };
     Restore { result: Some(result), ..restore() }
+}
+
+const SENT: &str = "StartJob Transfer transfer:00000000-0000-0000-0000-000000000007";
+const SENT_REPORTED: &str = "StartJob OperationReport transfer:00000000-0000-0000-0000-000000000007";
+
+fn outgoing(then_start: bool) -> Transfer {
+    let outgoing = Outgoing {
+        url: "https://node/api/transfers".into(),
+        authorization: Authorization::new("Bearer jwt"),
+        backups: Vec::new(),
+        then_start,
+        pool: None,
+    };
+    Transfer::new(ID, at(-5), TransferDirection::Outgoing(outgoing))
+}
+
+fn incoming() -> Transfer {
+    Transfer::new(ID, at(-5), TransferDirection::Incoming(Incoming::default()))
+}
+
+fn ended(transfer: Transfer, succeeded: bool, reported: bool) -> Transfer {
+    let result = TransferResult { succeeded, message: "done".into(), at: at(-1) };
+    Transfer { result: Some(result), reported, ..transfer }
 }
 
 fn offline() -> Fixture {
@@ -72,6 +86,14 @@ impl Fixture {
         self.with(|s| s.record.restore = Some(restore))
     }
 
+    fn transferring(self, transfer: Transfer) -> Self {
+        self.with(|s| s.record.transfer = Some(transfer))
+    }
+
+    fn receiving(self) -> Self {
+        self.with(|s| s.observed.receiving = true)
+    }
+
     fn works_at(self, kind: JobKind, subject: Subject) -> Self {
         self.with(|s| s.observed.jobs.push(Job { kind, subject, state: JobState::Running, attempts: 1 }))
     }
@@ -79,6 +101,55 @@ impl Fixture {
     fn without_engine(self) -> Self {
         self.with(|s| s.observed.outage = Some("no answer".into()))
     }
+}
+
+#[test]
+fn an_archive_is_verified_when_that_is_requested_and_damage_is_shown_until_it_is_gone() {
+    const VERIFIED: &str = "StartJob BackupVerification backup:00000000-0000-0000-0000-000000000007";
+    let known = || Backup { reported: true, ..made() };
+    let verifying = || Backup { verifying: true, ..known() };
+    let s3 = || Backup { storage: BackupStorage::S3, ..verifying() };
+    let verified = |ok| BackupVerification { at: at(-3), ok, message: "its archive is cut".into() };
+    let works = |fixture: Fixture| fixture.works_at(JobKind::BackupVerification, Subject::Backup(ID));
+    table(&[
+        ("requested", offline().backed_up(verifying()), &[VERIFIED]),
+        ("while the server runs", running().backed_up(verifying()), &[VERIFIED]),
+        ("being read", works(offline().backed_up(verifying())), &[]),
+        ("not made yet", offline().backed_up(Backup { verifying: true, ..backup() }), &[MADE]),
+        ("not here", offline().backed_up(s3()), &[]),
+        ("no longer wanted", offline().backed_up(Backup { deleting: true, ..verifying() }), &[REMOVED]),
+        ("no longer wanted, being read", works(offline().backed_up(Backup { deleting: true, ..verifying() })), &[]),
+        ("damaged", offline().backed_up(Backup { verified: Some(verified(false)), ..known() }), &[]),
+    ]);
+    let damaged = |verified, deleting| {
+        let plan = offline().backed_up(Backup { verified: Some(verified), deleting, ..known() }).plan();
+        reason(&plan, ConditionType::BackupsIntact).is_some()
+    };
+    assert!(damaged(verified(false), false), "it is named");
+    assert!(!damaged(verified(false), true), "it is being removed");
+    assert!(!damaged(verified(true), false));
+    let plan = offline().backed_up(Backup { verified: Some(verified(false)), ..known() }).plan();
+    assert_eq!(reason(&plan, ConditionType::BackupsIntact), Some(Reason::BackupDamaged));
+}
+
+#[test]
+fn the_commands_after_a_backup_are_sent_before_anything_else_is_done_with_it() {
+    const RELEASED: &str = "StartJob BackupRelease backup:00000000-0000-0000-0000-000000000007";
+    let quieted = |backup| Backup { quieted: Some("c1".into()), ..backup };
+    let works = |fixture: Fixture| fixture.works_at(JobKind::Backup, Subject::Backup(ID));
+    table(&[
+        ("after a death in between", running().backed_up(quieted(backup())), &[RELEASED]),
+        ("by the job itself", works(running().backed_up(quieted(backup()))), &[]),
+        ("no longer wanted", running().backed_up(Backup { deleting: true, ..quieted(made()) }), &[RELEASED]),
+        ("sent", running().backed_up(backup()), &[MADE]),
+    ]);
+}
+
+#[test]
+fn an_undo_stops_the_server_as_a_restore_does() {
+    let undo = || Restore { from: RestoreFrom::Former { restore: Uuid::from_u128(6), back: true }, ..restore() };
+    assert_eq!(steps(&running().restoring(undo()).plan()), steps(&running().restoring(restore()).plan()));
+    assert_eq!(steps(&offline().restoring(undo()).plan()), steps(&offline().restoring(restore()).plan()));
 }
 
 #[test]
@@ -158,7 +229,7 @@ fn a_restore_stops_the_server_and_holds_it() {
 #[test]
 fn replaced_files_stay_until_the_server_has_run_or_a_day_has_passed() {
     let replaced = |fixture: Fixture, seconds_ago: i64| {
-        let former = FormerFiles { restore: ID, at: at(-seconds_ago), removing: false };
+        let former = FormerFiles { restore: ID, at: at(-seconds_ago), removing: false, undone: false };
         fixture.with(|s| s.record.former_files = Some(former))
     };
     let due = "StartJob FormerFiles restore:00000000-0000-0000-0000-000000000007".to_owned();
@@ -171,4 +242,67 @@ fn replaced_files_stay_until_the_server_has_run_or_a_day_has_passed() {
     };
     assert!(!steps(&runs(599)).contains(&due));
     assert!(steps(&runs(600)).contains(&due));
+}
+
+#[test]
+fn a_transfer_stops_the_server_and_holds_it_until_the_end() {
+    let cancelled = || Transfer { cancelled: true, ..outgoing(true) };
+    let exited = || offline().wants_up("p1").container_exited("c1", "p1", 0);
+    table(&[
+        (
+            "while it runs",
+            running().transferring(outgoing(true)),
+            &["Stop c1 command \"quit\" 120s", "ClosePower p1 Transferring"],
+        ),
+        (
+            "while it ends",
+            running().stop_sent("c1", 1, 120).transferring(outgoing(true)),
+            &["ClosePower p1 Transferring"],
+        ),
+        (
+            "cancelled while it ends",
+            running().stop_sent("c1", 1, 120).transferring(cancelled()),
+            &["ClosePower p1 Transferring", SENT],
+        ),
+        ("when it has ended", exited().transferring(outgoing(true)), &["ClosePower p1 Transferring", SENT]),
+        ("offline", offline().transferring(outgoing(false)), &[SENT]),
+        ("while the engine is away", offline().transferring(outgoing(false)).without_engine(), &[]),
+        ("before an installation", offline().transferring(outgoing(false)).wants_install("i1"), &[SENT]),
+        ("before a backup", offline().transferring(outgoing(false)).backed_up(backup()), &[SENT]),
+        ("under way", offline().transferring(outgoing(false)).works_at(JobKind::Transfer, Subject::Transfer(ID)), &[]),
+        ("the destination has it", offline().transferring(ended(outgoing(true), true, false)), &[]),
+        ("failed", offline().transferring(ended(outgoing(false), false, false)), &[SENT_REPORTED]),
+        ("failed, and it ran", offline().transferring(ended(outgoing(true), false, false)), &[SENT, SENT_REPORTED]),
+        ("failed, and the panel has it", offline().transferring(ended(outgoing(false), false, true)), &[]),
+        (
+            "failed, and the panel is asked for nothing",
+            Fixture::file_server().installed().transferring(ended(outgoing(false), false, false)),
+            &[],
+        ),
+    ]);
+    let gone = offline().wants_up("p1").transferring(ended(outgoing(true), true, false)).plan();
+    assert_eq!(steps(&gone), ["ClosePower p1 Transferring"], "it has left");
+    assert_eq!(reason(&gone, ConditionType::Transferred), Some(Reason::Transferring));
+    let failed = offline().transferring(ended(outgoing(false), false, true)).plan();
+    assert_eq!(reason(&failed, ConditionType::Transferred), Some(Reason::TransferFailed));
+    assert_eq!(reason(&failed, ConditionType::Ready), Some(Reason::Ready));
+}
+
+#[test]
+fn a_server_that_comes_waits_until_the_panel_knows_it() {
+    table(&[
+        ("is received", offline().transferring(incoming()).receiving(), &[]),
+        ("is received no longer", offline().transferring(incoming()), &[SENT]),
+        ("is here", offline().transferring(ended(incoming(), true, false)), &[SENT_REPORTED]),
+        ("is here, and the panel knows it", offline().transferring(ended(incoming(), true, true)), &[]),
+        ("did not come", offline().transferring(ended(incoming(), false, false)), &[SENT_REPORTED]),
+        (
+            "did not come, and is to be removed",
+            offline().transferring(ended(incoming(), false, true)),
+            &[SENT_REPORTED],
+        ),
+        ("is deleted while it is received", offline().transferring(incoming()).receiving().deleted(false), &[]),
+    ]);
+    let held = offline().wants_up("p1").transferring(ended(incoming(), true, false)).plan();
+    assert_eq!(steps(&held)[0], "ClosePower p1 Transferring");
 }
