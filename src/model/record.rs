@@ -220,6 +220,32 @@ impl Record {
         self.restore.as_ref().filter(|restore| restore.result.is_none())
     }
 
+    /// Begins a restore, unless one is pending. What the one before it has left to do is not lost.
+    pub fn begin_restore(&mut self, mut restore: Restore) {
+        if self.pending_restore().is_some() {
+            return;
+        }
+        if let Some(earlier) = self.restore.take() {
+            restore.then_start |= earlier.then_start;
+            self.earlier_restores.extend(Some(earlier).filter(|earlier| !earlier.reported));
+        }
+        self.restore = Some(restore);
+    }
+
+    /// The restores whose results are still to be reported.
+    pub fn unreported_restores(&self) -> impl Iterator<Item = &Restore> {
+        let restores = self.earlier_restores.iter().chain(&self.restore);
+        restores.filter(|restore| restore.result.is_some() && !restore.reported)
+    }
+
+    /// The result of a restore was acknowledged or rejected.
+    pub fn restore_reported(&mut self, token: Uuid) {
+        self.earlier_restores.retain(|restore| restore.token != token);
+        if let Some(restore) = self.restore.as_mut().filter(|restore| restore.token == token) {
+            restore.reported = true;
+        }
+    }
+
     /// The transfer that goes on.
     pub fn pending_transfer(&self) -> Option<&Transfer> {
         self.transfer.as_ref().filter(|transfer| transfer.is_pending())
@@ -246,32 +272,6 @@ impl Record {
             url.truncate(end);
         }
         shown
-    }
-
-    /// Begins a restore, unless one is pending. What the one before it has left to do is not lost.
-    pub fn begin_restore(&mut self, mut restore: Restore) {
-        if self.pending_restore().is_some() {
-            return;
-        }
-        if let Some(earlier) = self.restore.take() {
-            restore.then_start |= earlier.then_start;
-            self.earlier_restores.extend(Some(earlier).filter(|earlier| !earlier.reported));
-        }
-        self.restore = Some(restore);
-    }
-
-    /// The restores whose results are still to be reported.
-    pub fn unreported_restores(&self) -> impl Iterator<Item = &Restore> {
-        let restores = self.earlier_restores.iter().chain(&self.restore);
-        restores.filter(|restore| restore.result.is_some() && !restore.reported)
-    }
-
-    /// The result of a restore was acknowledged or rejected.
-    pub fn restore_reported(&mut self, token: Uuid) {
-        self.earlier_restores.retain(|restore| restore.token != token);
-        if let Some(restore) = self.restore.as_mut().filter(|restore| restore.token == token) {
-            restore.reported = true;
-        }
     }
 
     /// Accepts a spec with this hash, and increments the generation if it differs from the one before. With the first one the server

@@ -91,6 +91,11 @@ impl RunningOperations {
         &self.uploads
     }
 
+    /// Which jobs use the files of a server.
+    pub fn files(&self) -> &FileLocks {
+        &self.files
+    }
+
     /// The rate at which servers are received.
     pub fn transfer_rate(&self) -> &Arc<Rate> {
         &self.transfer_rate
@@ -99,11 +104,6 @@ impl RunningOperations {
     /// Transfers to other nodes.
     pub fn transfers(&self) -> &Transfers {
         &self.transfers
-    }
-
-    /// Which jobs use the files of a server.
-    pub fn files(&self) -> &FileLocks {
-        &self.files
     }
 
     /// Waits for a permit to make a backup.

@@ -469,7 +469,7 @@ async fn a_backup_is_deleted_while_it_is_restored() {
             let deleted =
                 case.node.call(reqwest::Method::DELETE, &format!("/api/servers/{}/backup/{backup}", case.id)).await;
             assert_eq!(deleted, 204);
-            let delay = case.rng.below(300);
+            let delay = case.rng.below(2000);
             tokio::time::sleep(Duration::from_millis(delay)).await;
             case.kill();
             let found = case.content();

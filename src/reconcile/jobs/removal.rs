@@ -23,20 +23,22 @@ impl BackgroundJob for RemoveFiles {
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
         // The jobs have ended, and the blocking work of one may not have.
         let files = context.operations.files().exclusive(id).await;
-        let found = context.store.get(id);
-        let transfer = found.as_ref().and_then(|found| found.record.transfer.as_ref());
+        let snapshot = context.store.get(id);
+        let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.transfer.as_ref());
         let shared = transfer.is_some_and(Transfer::shares_files);
-        let unfinished: Vec<Uuid> = found.as_ref().map_or_else(Vec::new, |found| {
-            found.record.backups.iter().filter(|backup| !backup.is_kept_here()).map(|backup| backup.id).collect()
+        let unfinished: Vec<Uuid> = snapshot.as_ref().map_or_else(Vec::new, |snapshot| {
+            let unfinished = snapshot.record.backups.iter().filter(|backup| !backup.is_kept_here());
+            unfinished.map(|backup| backup.id).collect()
         });
         let remove = move |_: &AtomicBool| {
             let _files = files;
-            if shared {
-                return layout.remove_server_of_pool(id);
-            }
             // Of these no archive stays, whatever the node says about the others.
             let removed = unfinished.into_iter().map(|backup| layout.remove_backup(id, backup).map(drop));
-            removed.fold(Ok(()), Result::and).and(layout.remove_server(id, remove_backups))
+            let removed = removed.fold(Ok(()), Result::and);
+            removed.and(match shared {
+                true => layout.remove_server_of_pool(id),
+                false => layout.remove_server(id, remove_backups),
+            })
         };
         run.scan(DiskScan::Removal, remove).await?;
         Ok(())

@@ -12,8 +12,11 @@ use uuid::Uuid;
 
 use super::{BackgroundJob, JobError, JobRun, Subject, announced};
 use crate::events::EventKind;
-use crate::files::replacement::Phase;
-use crate::model::{BackupStorage, FormerFiles, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Verb};
+use crate::files::Layout;
+use crate::files::replacement::{Phase, ReplacementError};
+use crate::model::{
+    BackupStorage, FormerFiles, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, ServerId, Verb,
+};
 use crate::progress::Progress;
 use crate::reconcile::file_locks::FilesLock;
 use crate::requests::NewRequest;
@@ -90,18 +93,14 @@ async fn restore_files(run: &JobRun, restore: &Restore, progress: &Progress) -> 
         () = progress.when_cancelled() => return Err(Failed::Ended("it was cancelled".to_owned())),
     };
     if let RestoreFrom::Former { restore: former, back } = restore.from {
-        return undo(run, former, back, files).await.map_err(Failed::Ended);
+        return undo(run, former, back, files).await;
     }
     let unpacking = Unpacking::new(context, server, restore, progress, files.clone())?;
     let restored = unpacking.run().await?;
     let layout = context.node.layout.clone();
     let exchange = move || {
         let _files = files;
-        layout.exchange_replacement(server, token).map_err(|error| match layout.replacement(server, token) {
-            // Nothing has been changed.
-            Ok(found) if found.is_none_or(|found| found.phase <= Phase::Ready) => Failed::Ended(error.to_string()),
-            _ => Failed::Later(JobError::new(retry::FILES, error.to_string())),
-        })
+        layout.exchange_replacement(server, token).map_err(|error| failed(&layout, server, token, &error))
     };
     let exchanged = blocking.run(exchange).await;
     // The next writer measures what is there now.
@@ -109,18 +108,29 @@ async fn restore_files(run: &JobRun, restore: &Restore, progress: &Progress) -> 
     exchanged.map(|()| restored)
 }
 
+/// What an exchange that has failed has left.
+fn failed(layout: &Layout, server: ServerId, token: Uuid, error: &ReplacementError) -> Failed {
+    match layout.replacement(server, token) {
+        Ok(found) if found.is_none_or(|found| !matches!(found.phase, Phase::Exchanging | Phase::Undoing)) => {
+            Failed::Ended(error.to_string())
+        }
+        _ => Failed::Later(JobError::new(retry::FILES, error.to_string())),
+    }
+}
+
 /// Exchanges the files that a restore has replaced, and those that it has brought.
-async fn undo(run: &JobRun, former: Uuid, back: bool, files: FilesLock) -> Result<String, String> {
+async fn undo(run: &JobRun, former: Uuid, back: bool, files: FilesLock) -> Result<String, Failed> {
     let (context, server) = (&run.context, run.server);
     let layout = context.node.layout.clone();
     let exchange = move || {
         let _files = files;
-        match back {
+        let exchanged = match back {
             true => layout.undo_replacement(server, former),
             false => layout.exchange_replacement(server, former),
-        }
+        };
+        exchanged.map_err(|error| failed(&layout, server, former, &error))
     };
-    context.store.blocking().run(exchange).await.map_err(|error| error.to_string())?;
+    context.store.blocking().run(exchange).await?;
     context.accounts.not_measured(server);
     Ok(match back {
         true => "the files from before the restore are back".to_owned(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::{Context, StepError};
 use crate::events::{EventKind, TransferStatus};
+use crate::files::replacement::Phase;
 use crate::model::{ContainerState, ContainerStatus, FormerFiles, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
@@ -139,12 +140,8 @@ impl Context {
         let former = self.store.blocking().run(prepare).await?;
         if let (Some(former), None, None) = (former, restoring, &snapshot.record.former_files) {
             // The record was lost. They are removed in time as any others.
-            let former = FormerFiles {
-                restore: former.token,
-                at: self.clock.now(),
-                removing: false,
-                undone: former.phase == crate::files::replacement::Phase::Undone,
-            };
+            let (restore, undone) = (former.token, former.phase == Phase::Undone);
+            let former = FormerFiles { restore, at: self.clock.now(), removing: false, undone };
             self.commit(id, move |record| record.former_files = record.former_files.take().or(Some(former))).await?;
         }
         self.servers.prepared(id);
