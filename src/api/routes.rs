@@ -94,6 +94,8 @@ fn table() -> Vec<Route> {
         Route::new(GET, "/local/servers/{server}/logs", Local, NONE, local::logs::logs),
         Route::new(GET, "/local/servers/{server}/files", Local, NONE, local::files::send),
         Route::new(PUT, "/local/servers/{server}/files", Local, ANY, local::files::receive),
+        Route::new(GET, "/local/trash", Local, NONE, local::trash::list),
+        Route::new(POST, "/local/trash/{name}/restore", Local, NONE, local::trash::restore),
         Route::new(GET, "/local/operations", Local, NONE, local::operations::list),
         Route::new(GET, "/local/servers/{server}/backups", Local, NONE, local::backups::list),
         Route::new(POST, "/local/servers/{server}/backups", Local, SMALL, local::backups::create),

@@ -148,8 +148,10 @@ pub enum Command {
     Power(Power),
     /// Run install scripts again, or abort installations (needs the daemon)
     Install(Install),
-    /// Delete servers with all their files (needs the daemon)
+    /// Delete servers (needs the daemon). Their files and local backups are kept for a day
     Delete(Delete),
+    /// List deleted servers that are kept, or bring one back
+    RestoreDeleted(RestoreDeleted),
     /// Show events
     Events(Events),
     /// Show the console output or the install log of a server
@@ -285,9 +287,20 @@ pub struct Install {
     pub targets: Targets,
 }
 
+/// Arguments of `restore-deleted`.
+#[derive(Debug, Args)]
+pub struct RestoreDeleted {
+    /// The deleted server, by name, UUID, or its beginning (at least 4 characters); without it they are listed
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+}
+
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
+    /// Remove the files at once and for good
+    #[arg(long)]
+    pub now: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
