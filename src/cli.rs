@@ -20,6 +20,7 @@ mod error;
 mod events;
 #[cfg(test)]
 mod examples;
+mod export;
 mod get;
 mod logs;
 mod node;
@@ -114,6 +115,8 @@ async fn perform(
         Command::Power(power) => requests::power(&open().await?, power, printer).await,
         Command::Delete(delete) => requests::delete(&open().await?, delete, printer).await,
         Command::RestoreDeleted(wanted) => trash::run(&open().await?, wanted, printer).await,
+        Command::Export(wanted) => export::export(&open().await?, wanted).await,
+        Command::Import => export::import(&open().await?, printer).await,
         Command::Events(events) => events::run(open().await?, events, printer).await,
         Command::Logs(logs) => logs::run(&open().await?, logs, printer).await,
         Command::Cp(copy) => cp::run(&open().await?, copy, printer).await,

@@ -3,6 +3,7 @@
 
 pub mod backups;
 pub mod events;
+pub mod export;
 pub mod files;
 pub mod logs;
 pub mod node;

@@ -96,6 +96,8 @@ fn table() -> Vec<Route> {
         Route::new(PUT, "/local/servers/{server}/files", Local, ANY, local::files::receive),
         Route::new(GET, "/local/trash", Local, NONE, local::trash::list),
         Route::new(POST, "/local/trash/{name}/restore", Local, NONE, local::trash::restore),
+        Route::new(GET, "/local/servers/{server}/export", Local, NONE, local::export::export),
+        Route::new(PUT, "/local/import", Local, ANY, local::export::import),
         Route::new(GET, "/local/operations", Local, NONE, local::operations::list),
         Route::new(GET, "/local/servers/{server}/backups", Local, NONE, local::backups::list),
         Route::new(POST, "/local/servers/{server}/backups", Local, SMALL, local::backups::create),

@@ -10,6 +10,8 @@
 //!
 //! The length of an archive is not known before it is complete, so it travels in pieces. What is read is not trusted.
 
+mod server;
+
 use std::io::{self, Read, Write};
 
 use tar::{Archive, Builder, Entries, Entry, EntryType, Header};
@@ -18,6 +20,8 @@ use uuid::Uuid;
 use super::backup::{self, UnpackOptions, Unpacked, WriteOptions};
 use super::error::ArchiveError;
 use crate::files::tree::Tree;
+
+pub use server::{ExportError, read_server, write_server};
 
 /// Bytes of a piece.
 const PIECE: usize = 4 << 20;
@@ -137,7 +141,7 @@ pub trait Importing {
 pub fn read<I: Importing, E: From<ArchiveError>>(
     source: impl Read,
     begin: impl FnOnce(&[u8]) -> Result<(Tree, I), E>,
-    options: impl FnOnce(&Tree) -> UnpackOptions<'_>,
+    options: UnpackOptions<'_>,
 ) -> Result<(I, Unpacked), E> {
     let mut archive = Archive::new(source);
     let mut entries = archive.entries().map_err(ArchiveError::Io)?;
@@ -151,7 +155,7 @@ pub fn read<I: Importing, E: From<ArchiveError>>(
     next(&mut entries, CONFIG)?;
     let current = next(&mut entries, DATA)?;
     let mut data = Joined { entries: &mut entries, current: Some(current), after: None };
-    let unpacked = backup::unpack(&mut data, &tree, options(&tree))?;
+    let unpacked = backup::unpack(&mut data, &tree, options)?;
     io::copy(&mut data, &mut io::sink()).map_err(ArchiveError::Io)?;
     let mut after = data.after;
     loop {

@@ -161,6 +161,10 @@ pub enum Command {
     /// Make, list, restore, verify and remove backups
     #[command(subcommand)]
     Backup(Backup),
+    /// Write a server with all its files to standard output, to move it to another node
+    Export(Export),
+    /// Create a server from standard input, as `alula export` has written it (needs the daemon)
+    Import,
     /// Print a report about the node for people who help you; it contains no secrets and is sent nowhere
     Diagnostics(Diagnostics),
     /// Print the version
@@ -285,6 +289,19 @@ pub struct Install {
     pub abort: bool,
     #[command(flatten)]
     pub targets: Targets,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alula export lobby > lobby.tar\n  alula export lobby | ssh other-node alula import"
+)]
+pub struct Export {
+    /// Write its local backups, too
+    #[arg(long)]
+    pub with_backups: bool,
+    #[command(flatten)]
+    pub one: One,
 }
 
 /// Arguments of `restore-deleted`.

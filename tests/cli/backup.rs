@@ -108,3 +108,35 @@ fn a_backup_is_made_read_verified_and_removed() {
     let nothing = node.run(&["backup", "undo", "first", "--yes"]);
     assert!(nothing.code == 1 && nothing.err.contains("nothing to undo"), "{nothing:?}");
 }
+
+#[test]
+fn a_server_is_moved_by_hand() {
+    let (from, to) = (node(), Node::new());
+    let daemon = Daemon::start(&from);
+    let backup = from.json(&["backup", "create", "first", "--wait"])["backup"].as_str().unwrap().to_owned();
+    let with_daemon = from.command(&["export", "first", "--with-backups"]).output().unwrap();
+    assert!(with_daemon.status.success(), "{with_daemon:?}");
+    drop(daemon);
+    let without = from.command(&["export", "first"]).output().unwrap();
+    assert!(without.status.success(), "{without:?}");
+
+    let imports = |stream: &[u8]| {
+        let path = to.folder.path().join("stream.tar");
+        fs::write(&path, stream).unwrap();
+        let input = fs::File::open(path).unwrap();
+        super::Ended::of(to.command(&["import"]).stdin(input).output().unwrap())
+    };
+    let _daemon = Daemon::start(&to);
+    let cut = imports(&with_daemon.stdout[..with_daemon.stdout.len() - 2048]);
+    assert_eq!(cut.code, 1, "{cut:?}");
+    assert!(to.json(&["get"]).as_array().unwrap().is_empty());
+    assert!(to.json(&["restore-deleted"]).as_array().unwrap().is_empty());
+    let done = imports(&with_daemon.stdout);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read_to_string(to.server(ONE).join("data/world/level.dat")).unwrap(), "level");
+    assert_eq!(to.json(&["get", "first"])[0]["uuid"], ONE);
+    assert_eq!(listed(&to)[0]["backup"], backup.as_str());
+    assert_eq!(to.ok(&["backup", "cat", "first", "latest", "world/level.dat"]).out, "level");
+    let again = imports(&without.stdout);
+    assert!(again.code == 1 && again.err.contains("is on this node"), "{again:?}");
+}

@@ -1,5 +1,7 @@
 //! `/local/trash`: deleted servers that are kept for a while.
 
+use std::sync::Arc;
+
 use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
@@ -20,19 +22,28 @@ pub async fn list(Started(api): Started) -> Result<Response, ApiError> {
     Ok(json_response(json!(deleted).to_string()))
 }
 
-/// `POST /local/trash/{name}/restore`: the server is there again, with its files, backups and manifest. It does not start by itself.
+/// `POST /local/trash/{name}/restore`.
 pub async fn restore(Started(api): Started, Path(name): Path<String>) -> Result<StatusCode, ApiError> {
     let (layout, blocking) = (api.context.node.layout.clone(), api.context.store.blocking());
-    let listed = layout.clone();
-    let deleted = blocking.run(move || listed.deleted_servers()).await.map_err(failed)?;
+    let deleted = blocking.run(move || layout.deleted_servers()).await.map_err(failed)?;
     let deleted = deleted.into_iter().find(|deleted| deleted.name() == name);
     let deleted = deleted.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "there is no such deleted server"))?;
+    bring_back(&api, deleted).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The server is there again, with its files, backups and manifest. It does not start by itself.
+///
+/// # Errors
+/// It has no valid manifest, or another one of its UUID is there; or the disk's error, after which it is tried again.
+pub async fn bring_back(api: &Arc<Api>, deleted: DeletedServer) -> Result<(), ApiError> {
+    let (layout, blocking) = (api.context.node.layout.clone(), api.context.store.blocking());
     let id = deleted.server;
     if api.context.store.get(id).is_some() {
         let message = "a server with this UUID is there: delete it first, and wait until it is gone";
         return Err(ApiError::new(StatusCode::CONFLICT, message));
     }
-    let new = new_server(&api, &deleted)?;
+    let new = new_server(api, &deleted)?;
     let (files, moved) = (layout.clone(), deleted.clone());
     blocking.run(move || files.bring_back(&moved)).await.map_err(failed)?;
     api.context.store.run(move |store| store.create_again(new)).await?;
@@ -40,7 +51,7 @@ pub async fn restore(Started(api): Started, Path(name): Path<String>) -> Result<
     // If this fails, the entry is removed at its time: nothing of the server is in it any more.
     let forgotten = blocking.run(move || layout.forget_deleted(&deleted)).await;
     forgotten.unwrap_or_else(|error| tracing::warn!(server.id = %id, %error, "an entry of the trash stays"));
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }
 
 /// The server as it was, with nothing that is still to be done.

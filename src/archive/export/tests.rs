@@ -56,7 +56,7 @@ fn imported(stream: &[u8], server: &Server) -> Result<Files, ArchiveError> {
         assert_eq!(header, b"{}");
         Ok::<_, ArchiveError>((server.tree.clone(), Backups::default()))
     };
-    let options = |_: &Tree| UnpackOptions {
+    let options = UnpackOptions {
         only: None,
         denylist: false,
         hashes: Hashes::default(),
