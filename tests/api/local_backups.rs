@@ -26,6 +26,7 @@ impl Server {
         let node = ApiNode::new();
         let mut manifest = file_manifest(1);
         manifest.spec.backup = hooks;
+        manifest.spec.process.startup.done = vec!["Done!".into()];
         node.context.store.create(manifest, Record::default(), []).unwrap();
         let id = server_id(1);
         node.context.node.layout.prepare(id).unwrap();
