@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 use uuid::Uuid;
 
 use self::frames::Output;
@@ -94,6 +95,12 @@ pub enum EventKind {
     /// A restore has ended, with or without success, and the panel has its result.
     #[serde(skip)]
     RestoreCompleted,
+    /// How far a transfer is.
+    #[serde(skip)]
+    TransferStatus(TransferStatus),
+    /// A line of a transfer, for administrators.
+    #[serde(skip)]
+    TransferLog(Arc<str>),
     /// The server was suspended.
     #[serde(skip)]
     Suspended,
@@ -105,6 +112,22 @@ pub enum EventKind {
         /// Lines count one each, as other events do.
         missed: u64,
     },
+}
+
+/// How far a transfer is. Source: websocket, "Outbound events".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum TransferStatus {
+    /// The source sends the server.
+    Processing,
+    /// It is being cancelled.
+    Cancelling,
+    /// The server stays where it was.
+    Failure,
+    /// The server is here.
+    Success,
+    /// The server has left.
+    Completed,
 }
 
 /// A line that contains a text of one of the egg's features.
@@ -136,7 +159,7 @@ impl Weigh for Arc<ServerEvent> {
                 EventKind::Console(output) | EventKind::Install(output) => output.bytes(),
                 EventKind::Event { message, .. } => message.len(),
                 EventKind::Condition { condition } => condition.message.len(),
-                EventKind::Daemon { line, .. } | EventKind::Notice(line) => line.len(),
+                EventKind::Daemon { line, .. } | EventKind::Notice(line) | EventKind::TransferLog(line) => line.len(),
                 EventKind::FeatureMatch(feature) => feature.key.len() + feature.line.len() + feature.pattern.len(),
                 _ => 0,
             }

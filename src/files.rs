@@ -215,6 +215,32 @@ impl Layout {
         errors.fold(beside, Result::and)
     }
 
+    /// The same for a server whose files are on storage that other nodes use, too: they and its backups stay.
+    ///
+    /// # Errors
+    /// As [`remove_server`](Self::remove_server).
+    pub fn remove_server_of_pool(&self, id: ServerId) -> Result<(), FilesError> {
+        let link = self.folder(id).join("data");
+        let paths = [
+            self.logs(id),
+            self.script_folder(id),
+            self.machine_id(id),
+            self.folder(id).join("install.log"),
+            self.directories.root.join("install").join(format!("{id}.log")),
+            self.install_log(id),
+        ];
+        let link = match link.symlink_metadata() {
+            Ok(found) if found.is_symlink() => std::fs::remove_file(&link).map_err(FilesError::disk("remove", &link)),
+            _ => Ok(()),
+        };
+        paths.iter().map(|path| remove::remove_tree(path)).fold(link, Result::and)
+    }
+
+    /// Whether a server's files are outside of the state folder, where other nodes may use them, too.
+    pub fn may_be_shared(&self) -> bool {
+        self.directories.data.as_ref().is_some_and(|data| !data.starts_with(&self.directories.root))
+    }
+
     fn scan_data<V: Visitor>(&self, id: ServerId, cancelled: &AtomicBool, visitor: &mut V) -> Result<(), FilesError> {
         let path = self.data(id);
         match scan(&path, cancelled, visitor) {

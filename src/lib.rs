@@ -39,6 +39,7 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transfer;
 pub mod upload;
 pub mod wait;
 pub mod yaml;

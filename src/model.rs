@@ -23,6 +23,7 @@ pub mod settings;
 pub mod status;
 mod text;
 pub mod time;
+pub mod transfer;
 pub mod utilization;
 pub mod value;
 
@@ -39,15 +40,13 @@ pub use manifest::{Install, ManagedBy, Manifest, Metadata, Power, Script, Spec};
 pub use node::{NodeCondition, NodeConditionType};
 pub use quota::Quota;
 pub use reason::Reason;
-pub use record::{
-    Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record, TransferOutcome,
-    TransferResult,
-};
+pub use record::{Crash, FormerFiles, Handled, InstallOutcome, InstallRecord, InstallResult, Interrupted, Record};
 pub use request::{Declared, Request, Requester, Requests, Verb};
 pub use resources::{Resources, Ulimit, UlimitName};
 pub use restart::{Restart, RestartPolicy};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionStatus, ConditionType, Event, Phase, PowerState, Status};
 pub use time::Timestamp;
+pub use transfer::{Authorization, Incoming, Outgoing, Transfer, TransferDirection, TransferResult};
 pub use utilization::{DiskIo, NetworkTraffic, Utilization};
 pub use value::PlainValue;

@@ -8,6 +8,7 @@
 
 pub mod context;
 pub mod disk_scans;
+pub mod incoming;
 pub mod job;
 pub mod jobs;
 pub mod node_conditions;

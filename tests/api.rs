@@ -34,5 +34,3 @@ mod signed;
 mod streams;
 #[path = "api/system.rs"]
 mod system;
-#[path = "api/transfer.rs"]
-mod transfer;

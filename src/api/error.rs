@@ -76,9 +76,11 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> Self {
         let status = match denied {
             Denied::Suspended => StatusCode::BAD_REQUEST,
-            Denied::Installing | Denied::Restoring | Denied::PowerAction | Denied::NotInstalling => {
-                StatusCode::CONFLICT
-            }
+            Denied::Installing
+            | Denied::Restoring
+            | Denied::Transferring
+            | Denied::PowerAction
+            | Denied::NotInstalling => StatusCode::CONFLICT,
         };
         Self::new(status, denied.to_string())
     }

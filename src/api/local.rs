@@ -99,7 +99,7 @@ fn without_power(snapshot: &Snapshot, now: Timestamp) -> Option<&'static str> {
         ),
         _ if snapshot.manifest.is_none() => Some("it has no valid manifest yet; see `alula describe`"),
         // Admission decides.
-        Some(Holder::Suspension | Holder::Restore | Holder::Installation) | None => None,
+        Some(Holder::Transfer | Holder::Suspension | Holder::Restore | Holder::Installation) | None => None,
     }
 }
 

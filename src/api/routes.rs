@@ -14,7 +14,7 @@ use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
 use super::servers::{backups, restore, transfer};
 use super::startup::Startup;
-use super::{diagnostics, files, local, revoke, servers, signed, system, update, ws};
+use super::{diagnostics, files, local, revoke, servers, signed, system, transfers, update, ws};
 use crate::config::NodeConfig;
 
 /// A row of the table.
@@ -57,9 +57,9 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/sync", Node, NONE, servers::sync),
         Route::new(POST, "/api/servers/{server}/transfer", Node, SMALL, transfer::transfer),
         Route::new(DELETE, "/api/servers/{server}/transfer", Node, NONE, transfer::cancel),
-        Route::new(POST, "/api/transfers", Anyone, NONE, transfer::receive),
-        Route::new(DELETE, "/api/transfers/{server}", Node, NONE, transfer::cancel_receipt),
-        Route::new(DELETE, "/api/transfer", Node, NONE, transfer::cancelled),
+        Route::new(POST, "/api/transfers", Anyone, ANY, transfers::receive),
+        Route::new(DELETE, "/api/transfers/{server}", Node, NONE, transfers::cancel),
+        Route::new(DELETE, "/api/transfer", Node, SMALL, transfers::cancelled_by_panel),
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),
         Route::new(GET, "/api/servers/{server}/install-logs", Node, NONE, servers::install_logs),
         Route::new(GET, "/api/servers/{server}/ws", Anyone, NONE, ws::connect),

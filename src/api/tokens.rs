@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer};
 use crate::config::Secret;
 use crate::model::{ServerId, Timestamp};
 
-pub use links::{Link, LinkCheck, LinkRefusal, UsedLinks};
+pub use links::{Link, LinkCheck, LinkRefusal, TransferRefusal, UsedLinks};
 pub use revocations::{Revocations, Revoked};
 
 /// The permission to open a console.
@@ -35,6 +35,8 @@ pub enum Scope {
     FileUpload,
     /// A download of a backup.
     BackupDownload,
+    /// A server that comes from another node.
+    Transfer,
 }
 
 impl Scope {
@@ -44,6 +46,7 @@ impl Scope {
             Scope::FileDownload => "file-download",
             Scope::FileUpload => "file-upload",
             Scope::BackupDownload => "backup-download",
+            Scope::Transfer => "transfer",
         }
     }
 }
@@ -65,6 +68,9 @@ pub struct Claims {
     jti: String,
     #[serde(deserialize_with = "or_default")]
     server_uuid: String,
+    /// The server of a transfer.
+    #[serde(deserialize_with = "or_default")]
+    sub: String,
     #[serde(deserialize_with = "or_default")]
     user_uuid: String,
     #[serde(deserialize_with = "or_default")]

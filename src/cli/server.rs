@@ -40,7 +40,7 @@ pub fn read(store: &Store, snapshot: &Snapshot) -> ServerView {
         uuid: snapshot.id,
         manifest: snapshot.manifest.as_deref().cloned(),
         requests: Requests::clone(&snapshot.requests),
-        record: Record::clone(&snapshot.record),
+        record: snapshot.record.without_secrets(),
         problem: snapshot.problem.clone(),
         status: status.unwrap_or_else(|| Status::new(snapshot.id)),
     }

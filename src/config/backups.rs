@@ -1,4 +1,4 @@
-//! `system.backups` and the limit of `system.transfers` on this host.
+//! `system.backups` and `system.transfers` on this host.
 
 use std::net::IpAddr;
 
@@ -56,6 +56,13 @@ impl BackupsConfig {
 /// Bytes per second of all transfers together, from the file's MiB per second.
 pub(super) fn transfer_limit(file: &TransfersFile, lenient: &mut Lenient) -> Option<u64> {
     limit("system.transfers.download_limit", file.download_limit, lenient)
+}
+
+/// The storage pool, where it is enabled and has a name that a header can have.
+pub(super) fn storage_pool(file: &TransfersFile) -> Option<String> {
+    let name = file.storage_pool.pool_name.trim();
+    let fits = !name.is_empty() && name.chars().all(|char| char.is_ascii_graphic() || char == ' ');
+    (file.storage_pool.enabled && fits).then(|| name.to_owned())
 }
 
 /// A limit in bytes per second. As in Wings, less than 1 means none.

@@ -11,13 +11,7 @@ use crate::yaml;
 const MAX: usize = 30;
 
 /// Keys of Wings that are accepted without effect in this version.
-const UNSUPPORTED: &[&str] = &[
-    "system.transfers.storage_pool.enabled",
-    "system.transfers.storage_pool.pool_name",
-    "system.openat_mode",
-    "docker.use_performant_inspect",
-    "docker.system_ips",
-];
+const UNSUPPORTED: &[&str] = &["system.openat_mode", "docker.use_performant_inspect", "docker.system_ips"];
 
 /// The unsupported keys whose value is not the default.
 pub(super) fn unsupported_keys(file: &ConfigFile) -> Vec<&'static str> {
@@ -175,9 +169,9 @@ mod tests {
     fn unsupported_keys_with_the_default_are_not_named() {
         assert!(unsupported_keys(&ConfigFile::default()).is_empty());
         let mut file = ConfigFile::default();
-        file.system.transfers.storage_pool.enabled = true;
+        file.system.openat_mode = "openat".into();
         file.search.blacklisted_dirs.clear();
         file.api.port = 1;
-        assert_eq!(unsupported_keys(&file), ["system.transfers.storage_pool.enabled"]);
+        assert_eq!(unsupported_keys(&file), ["system.openat_mode"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::backups::transfer_limit;
+use super::backups::{storage_pool, transfer_limit};
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
@@ -99,6 +99,8 @@ pub struct NodeConfig {
     pub backup_schedules: Vec<BackupSchedule>,
     /// Bytes per second of all transfers together; `None` for no limit.
     pub transfer_limit: Option<u64>,
+    /// The storage that this node shares with others: a server that is transferred between them is not copied.
+    pub storage_pool: Option<String>,
     /// Passes that run at the same time.
     pub workers: usize,
     /// Installers that run at the same time.
@@ -300,6 +302,7 @@ impl NodeConfig {
             backup_schedules,
             keep_deleted_by_panel: alula.trash.panel,
             transfer_limit,
+            storage_pool: storage_pool(&system.transfers),
             workers,
             concurrent_installs,
             concurrent_starts: if starts == 0 { cores().max(MIN_STARTS) } else { starts },

@@ -433,11 +433,13 @@ fn debug_takes_precedence_over_quiet() {
 
 #[test]
 fn unsupported_keys_are_named_in_one_notice() {
-    let loaded =
-        load_text("system: {openat_mode: openat, transfers: {download_limit: 5, storage_pool: {enabled: true}}}")
-            .unwrap();
+    let loaded = load_text(
+        "system: {openat_mode: openat, transfers: {download_limit: 5, storage_pool: {enabled: true, pool_name: nfs}}}",
+    )
+    .unwrap();
     let [notice] = loaded.notices.as_slice() else { panic!("{:?}", loaded.notices) };
-    assert!(notice.ends_with("system.transfers.storage_pool.enabled, system.openat_mode"), "{notice}");
+    assert!(notice.ends_with("system.openat_mode") && !notice.contains("transfers"), "{notice}");
+    assert_eq!(loaded.node.storage_pool.as_deref(), Some("nfs"));
 }
 
 #[test]

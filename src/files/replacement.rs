@@ -35,7 +35,7 @@ use uuid::Uuid;
 
 use super::siblings::{Siblings, TREE, remove_folder};
 use super::{FilesError, Layout};
-use crate::model::ServerId;
+use crate::model::{Incoming, ServerId};
 
 pub use error::ReplacementError;
 use merge::Merge;
@@ -199,6 +199,29 @@ impl Layout {
             self.discard(&siblings, &siblings.staging())?;
         }
         Ok(())
+    }
+
+    /// Removes what has come of a server whose transfer has failed: the server's files are as they were before. Those of storage that
+    /// nodes share are not touched.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn discard_incoming(&self, id: ServerId, token: Uuid, incoming: &Incoming) -> Result<(), ReplacementError> {
+        for backup in &incoming.backups {
+            self.remove_backup(id, *backup)?;
+        }
+        if incoming.shared {
+            return Ok(());
+        }
+        self.remove_unfinished_backups(id)?;
+        self.sweep_replacement(id, None)?;
+        match self.undo_replacement(id, token) {
+            Err(ReplacementError::NoFormer { .. }) => Ok(()),
+            undone => {
+                undone?;
+                self.remove_former(id)
+            }
+        }
     }
 
     /// Whether so many bytes fit beside a server's files.

@@ -121,6 +121,14 @@ pub enum Reason {
     /// The panel no longer waits for the result of a backup or restore.
     OperationReportRejected,
 
+    // `Transferred`; also of `Running`, and events
+    /// The server is being transferred to or from another node, or waits there for its deletion here.
+    Transferring,
+    /// The server was transferred.
+    TransferCompleted,
+    /// The transfer has failed.
+    TransferFailed,
+
     // `Restored`; also of `Running`, and events
     /// A backup is being restored; the server does not start before its end.
     Restoring,
@@ -258,8 +266,6 @@ pub enum Reason {
     InstallInterrupted,
     /// The panel refused the result of an installation.
     InstallReportRejected,
-    /// A transfer to another node was requested, which this release does not make.
-    TransferRefused,
     /// An installation has ended: [`Reason::Completed`].
     InstallCompleted,
     /// An installation has ended: [`Reason::Skipped`].

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use strum::Display;
 use uuid::Uuid;
 
-use super::backup::{Backup, Restore};
+use super::backup::{Backup, Restore, RestoreFrom};
 use super::container::ContainerStatus;
 use super::request::Verb;
 use super::status::PowerState;
+use super::transfer::{Authorization, Transfer, TransferDirection};
 use super::{Reason, Timestamp};
 
 /// Crashes that are kept.
@@ -29,8 +30,8 @@ pub struct Record {
     pub accepted_hash: String,
     pub power: PowerRecord,
     pub install: InstallRecord,
-    /// The end of a transfer to another node, until the panel has acknowledged or rejected it.
-    pub transfer: Option<TransferResult>,
+    /// The latest transfer between this node and another one.
+    pub transfer: Option<Transfer>,
     /// Backups, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<Backup>,
@@ -75,23 +76,6 @@ pub struct FormerFiles {
     /// The restore was undone: these are the files that it had brought.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undone: bool,
-}
-
-/// The end of a transfer to another node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TransferResult {
-    /// The request's id.
-    pub token: String,
-    pub outcome: TransferOutcome,
-}
-
-/// How a transfer has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum TransferOutcome {
-    /// The server stays on this node.
-    Failed,
 }
 
 /// The progress of power requests.
@@ -234,6 +218,34 @@ impl Record {
     /// The restore that has not ended.
     pub fn pending_restore(&self) -> Option<&Restore> {
         self.restore.as_ref().filter(|restore| restore.result.is_none())
+    }
+
+    /// The transfer that goes on.
+    pub fn pending_transfer(&self) -> Option<&Transfer> {
+        self.transfer.as_ref().filter(|transfer| transfer.is_pending())
+    }
+
+    /// The transfer because of which the server must not run, and its files must stay as they are.
+    pub fn holding_transfer(&self) -> Option<&Transfer> {
+        self.transfer.as_ref().filter(|transfer| transfer.holds_server())
+    }
+
+    /// The transfer with this token, to change it.
+    pub fn transfer_mut(&mut self, token: Uuid) -> Option<&mut Transfer> {
+        self.transfer.as_mut().filter(|transfer| transfer.token == token)
+    }
+
+    /// The same without what admits its holder somewhere, to be shown.
+    pub fn without_secrets(&self) -> Self {
+        let mut shown = self.clone();
+        if let Some(Transfer { direction: TransferDirection::Outgoing(outgoing), .. }) = &mut shown.transfer {
+            outgoing.authorization = Authorization::default();
+        }
+        if let Some(Restore { from: RestoreFrom::Url(url), .. }) = &mut shown.restore {
+            let end = url.find('?').unwrap_or(url.len());
+            url.truncate(end);
+        }
+        shown
     }
 
     /// Accepts a spec with this hash, and increments the generation if it differs from the one before. With the first one the server

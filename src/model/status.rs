@@ -97,6 +97,8 @@ pub enum ConditionType {
     BackupsIntact,
     /// The latest restore has succeeded. Present only until it has.
     Restored,
+    /// The latest transfer has succeeded. Present only until it has ended, and after one that has failed.
+    Transferred,
     /// The panel's part of the spec is current.
     PanelReachable,
     /// The panel has acknowledged every report.
@@ -116,6 +118,7 @@ impl ConditionType {
             | ConditionType::BackupsIntact
             | ConditionType::DiskLimitEnforced => false,
             ConditionType::Restored => reason != Reason::RestoreFailed,
+            ConditionType::Transferred => reason != Reason::TransferFailed,
             ConditionType::Deleting => status == ConditionStatus::True && reason != Reason::Requested,
             // A server that should be offline is offline.
             ConditionType::Running if matches!(reason, Reason::Stopped | Reason::NotWanted | Reason::Exited) => false,

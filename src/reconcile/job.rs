@@ -60,7 +60,10 @@ pub enum JobKind {
     /// Remove the files that a restore has replaced.
     #[strum(to_string = "remove the files that a restore has replaced")]
     FormerFiles,
-    /// Report the end of a backup or restore to the panel.
+    /// Send the server to another node, or end what was received of one.
+    #[strum(to_string = "transfer the server")]
+    Transfer,
+    /// Report the end of a backup, restore or transfer to the panel.
     #[strum(to_string = "report the end of an operation to the panel")]
     OperationReport,
 }
@@ -87,6 +90,7 @@ impl JobKind {
                 | JobKind::BackupVerification
                 | JobKind::Restore
                 | JobKind::FormerFiles
+                | JobKind::Transfer
                 | JobKind::OperationReport
         )
     }
@@ -114,9 +118,9 @@ pub enum Subject {
     /// The result of an installation, by its token.
     #[strum(to_string = "install:{0}")]
     InstallResult(String),
-    /// The end of a transfer, by its token.
+    /// A transfer, by its token.
     #[strum(to_string = "transfer:{0}")]
-    Transfer(String),
+    Transfer(Uuid),
     /// A backup.
     #[strum(to_string = "backup:{0}")]
     Backup(Uuid),
@@ -147,7 +151,7 @@ impl Subject {
                 of != other_of || role == other_role
             }
             // Several may run, and several results may wait for the panel.
-            (Subject::Backup(_) | Subject::Restore(_), other) => self == other,
+            (Subject::Backup(_) | Subject::Restore(_) | Subject::Transfer(_), other) => self == other,
             _ => true,
         }
     }

@@ -21,6 +21,7 @@ mod report;
 mod restore;
 mod script;
 mod sync;
+mod transfer;
 mod usage;
 
 use std::sync::Arc;
@@ -71,6 +72,7 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::BackupVerification => &backup_verification::VerifyBackup,
         JobKind::Restore => &restore::RestoreBackup,
         JobKind::FormerFiles => &restore::RemoveFormerFiles,
+        JobKind::Transfer => &transfer::TransferServer,
         JobKind::OperationReport => &operation_report::ReportOperation,
     }
 }

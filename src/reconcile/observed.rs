@@ -64,6 +64,8 @@ pub struct Observed {
     pub measurement_took: Duration,
     /// The project quota of the server's files.
     pub quota: Quota,
+    /// The server is being received from another node.
+    pub receiving: bool,
     /// Whether an install slot is held.
     pub install_slot: bool,
     /// Whether the server waits for one.

@@ -15,6 +15,7 @@ use crate::pressure::{IoPressure, Yielding};
 use crate::progress::Progress;
 use crate::rate::Rate;
 use crate::tasks::Blocking;
+use crate::transfer::Transfers;
 use crate::upload::Uploads;
 
 /// The operations of the node.
@@ -26,6 +27,8 @@ pub struct RunningOperations {
     backup_rate: Rate,
     uploads: Uploads,
     pressure: IoPressure,
+    transfer_rate: Arc<Rate>,
+    transfers: Transfers,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +66,8 @@ impl RunningOperations {
             running: Arc::default(),
             backups: Semaphore::new(node.backups.concurrent.max(1)),
             backup_rate: Rate::new(node.backups.write_limit),
+            transfer_rate: Arc::new(Rate::new(node.transfer_limit)),
+            transfers: Transfers::new(ignore_certificate_errors),
             uploads: Uploads::new(clock, blocking, rate, ignore_certificate_errors),
             pressure: IoPressure::default(),
         }
@@ -83,6 +88,16 @@ impl RunningOperations {
         &self.uploads
     }
 
+    /// The rate at which servers are received.
+    pub fn transfer_rate(&self) -> &Arc<Rate> {
+        &self.transfer_rate
+    }
+
+    /// Transfers to other nodes.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
+    }
+
     /// Waits for a permit to make a backup.
     pub async fn permit_backup(&self) -> Option<SemaphorePermit<'_>> {
         // The semaphore is never closed.
@@ -94,6 +109,11 @@ impl RunningOperations {
         let (key, progress) = ((server, subject.clone()), Progress::new());
         lock(&self.running).insert(key.clone(), Running { progress: progress.clone(), began: Instant::now() });
         RunningOperation { running: self.running.clone(), key, progress }
+    }
+
+    /// Whether an operation runs.
+    pub fn is_running(&self, server: ServerId, subject: &Subject) -> bool {
+        lock(&self.running).contains_key(&(server, subject.clone()))
     }
 
     /// The operations that run now.

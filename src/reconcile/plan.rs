@@ -26,6 +26,7 @@ mod start;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod up_to_date;
 
 use serde::{Deserialize, Serialize};
@@ -158,8 +159,8 @@ impl<'a> Planner<'a> {
         }
         self.waits_for_quota = !self.keep_quota(manifest);
         match self.asked().install() {
-            // An installation waits for the end of a restore.
-            Some(install) if self.record.pending_restore().is_none() => self.plan_install(manifest, &install),
+            // An installation waits for the end of a restore or transfer.
+            Some(install) if self.files_held_for().is_none() => self.plan_install(manifest, &install),
             _ => self.plan_installed(manifest),
         }
         self.measure_where_due();
@@ -257,13 +258,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the report to the panel: first the result of an installation, then the end of a transfer, then the states in order.
+    /// Plans the report to the panel: first the result of an installation, then the states in order.
     fn plan_reports(&mut self) {
         if !self.is_managed_by_panel() {
             return;
         }
         let result = self.record.install.unreported();
-        if result.is_none() && self.record.transfer.is_none() && !self.state_report_is_due() {
+        if result.is_none() && !self.state_report_is_due() {
             self.set_true(ConditionType::PanelNotified, Reason::Reported, "the panel has the current state");
             return;
         }
@@ -456,10 +457,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What the report job is for: the result of an installation, the end of a transfer, or the state.
+/// What the report job is for: the result of an installation, or the state.
 pub fn report_subject(record: &Record) -> Subject {
     match record.install.unreported() {
         Some(done) => Subject::InstallResult(done.token.clone()),
-        None => record.transfer.as_ref().map_or(Subject::State, |ended| Subject::Transfer(ended.token.clone())),
+        None => Subject::State,
     }
 }

@@ -25,6 +25,9 @@ pub enum Denied {
     /// No server starts, and none is installed, while a backup is restored.
     #[error("server is currently being restored")]
     Restoring,
+    /// No server starts, is installed or restored, while it is transferred.
+    #[error("server is currently being transferred")]
+    Transferring,
     /// No server starts while its installer runs.
     #[error("server is currently installing")]
     Installing,
@@ -94,6 +97,7 @@ fn admit_up(context: AdmissionContext<'_>, verb: Verb, wait: Option<Duration>) -
     let asked = context.asked;
     match held_by(context.manifest.spec.suspended, asked) {
         Some(Holder::Suspension) => return Err(Denied::Suspended),
+        Some(Holder::Transfer) => return Err(Denied::Transferring),
         Some(Holder::Restore) => return Err(Denied::Restoring),
         Some(Holder::Installation) if wait.is_none() => return Err(Denied::Installing),
         // The API has no server that is being deleted or parked.
@@ -130,12 +134,14 @@ fn admit_down(context: AdmissionContext<'_>, verb: Verb, has_timeout: bool) -> A
     if (under_way && !follows) || nothing_to_stop { Admitted::Already } else { Admitted::Accepted { expires_at: None } }
 }
 
-/// Decides about a restore: nothing else may change the server's files meanwhile.
+/// Decides about a restore, or about a transfer to another node: nothing else may change the server's files meanwhile.
 ///
 /// # Errors
 /// Why the request is rejected.
-pub fn admit_restore(asked: Asked<'_>) -> Result<(), Denied> {
-    if asked.record.pending_restore().is_some() {
+pub fn admit_operation(asked: Asked<'_>) -> Result<(), Denied> {
+    if asked.record.holding_transfer().is_some() {
+        Err(Denied::Transferring)
+    } else if asked.record.pending_restore().is_some() {
         Err(Denied::Restoring)
     } else if asked.install().is_some() {
         Err(Denied::Installing)
@@ -149,6 +155,9 @@ pub fn admit_restore(asked: Asked<'_>) -> Result<(), Denied> {
 /// # Errors
 /// Why the request is rejected.
 pub fn admit_install(context: AdmissionContext<'_>, reinstall: bool) -> Result<(), Denied> {
+    if context.asked.record.holding_transfer().is_some() {
+        return Err(Denied::Transferring);
+    }
     if context.asked.record.pending_restore().is_some() {
         return Err(Denied::Restoring);
     }

@@ -9,6 +9,8 @@ pub enum Holder {
     Deletion,
     /// The panel no longer lists the server.
     Parking,
+    /// The server is being transferred between nodes.
+    Transfer,
     /// The server is suspended by its panel or an operator.
     Suspension,
     /// A backup is being restored.
@@ -23,6 +25,8 @@ pub fn held_by(suspended: bool, asked: Asked<'_>) -> Option<Holder> {
         Some(Holder::Deletion)
     } else if asked.record.parked.is_some() {
         Some(Holder::Parking)
+    } else if asked.record.holding_transfer().is_some() {
+        Some(Holder::Transfer)
     } else if suspended {
         Some(Holder::Suspension)
     } else {

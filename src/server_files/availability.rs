@@ -26,6 +26,9 @@ pub enum Unavailable {
     /// The server is suspended.
     #[error("This server is suspended: its files are not available.")]
     Suspended,
+    /// The server is being transferred between nodes.
+    #[error("This server is being transferred to another node: its files are not available meanwhile.")]
+    Transferring,
     /// A backup is being restored.
     #[error("A backup of this server is being restored: try again when the restore has ended.")]
     Restoring,
@@ -52,9 +55,11 @@ fn rejected(holder: Holder, access: Access) -> Option<Unavailable> {
     match (holder, access) {
         (Holder::Deletion | Holder::Parking, _) => Some(Unavailable::Unknown),
         (Holder::Suspension, UserRead | UserWrite) => Some(Unavailable::Suspended),
+        (Holder::Transfer, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Transferring),
         (Holder::Restore, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Restoring),
         (Holder::Installation, PanelWrite | UserRead | UserWrite) => Some(Unavailable::Installing),
-        (Holder::Suspension, PanelRead | PanelWrite) | (Holder::Restore | Holder::Installation, PanelRead) => None,
+        (Holder::Suspension, PanelRead | PanelWrite)
+        | (Holder::Transfer | Holder::Restore | Holder::Installation, PanelRead) => None,
     }
 }
 
@@ -69,6 +74,15 @@ mod tests {
             (Holder::Deletion, [Some(Unavailable::Unknown); 4]),
             (Holder::Parking, [Some(Unavailable::Unknown); 4]),
             (Holder::Suspension, [None, None, Some(Unavailable::Suspended), Some(Unavailable::Suspended)]),
+            (
+                Holder::Transfer,
+                [
+                    None,
+                    Some(Unavailable::Transferring),
+                    Some(Unavailable::Transferring),
+                    Some(Unavailable::Transferring),
+                ],
+            ),
             (
                 Holder::Installation,
                 [None, Some(Unavailable::Installing), Some(Unavailable::Installing), Some(Unavailable::Installing)],

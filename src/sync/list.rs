@@ -159,7 +159,9 @@ impl PanelSync {
         let missing = |snapshot: &Arc<Snapshot>| {
             let of_panel = snapshot.manifest.as_deref().is_some_and(Manifest::is_managed_by_panel);
             let younger = snapshot.record.synced_at.is_some_and(|synced| asked_at <= synced && synced <= now);
-            let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some();
+            // The panel lists it once it knows that the server is here.
+            let comes = snapshot.record.holding_transfer().is_some_and(|transfer| transfer.incoming().is_some());
+            let known = listed.contains(&snapshot.id) || snapshot.record.parked.is_some() || comes;
             of_panel && !younger && !known && !snapshot.is_being_deleted()
         };
         let park = |snapshot: Arc<Snapshot>| {

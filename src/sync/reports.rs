@@ -1,4 +1,4 @@
-//! Reports to the panel: first the result of an installation, then the end of a transfer, then states in order.
+//! Reports to the panel: first the result of an installation, then states in order; those of operations on their own.
 //!
 //! `record.json` is the durable queue: a result stays in it as unreported until the panel acknowledges or rejects it, so a
 //! daemon that ends at any moment reports it later. State reports are level-triggered: the latest state is compared with the one
@@ -6,13 +6,14 @@
 //! dropped, because another attempt would not change it.
 
 mod operations;
+mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 
 use super::PanelSync;
-use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId, TransferOutcome};
+use crate::model::{InstallOutcome, PowerState, Reason, Record, ServerId};
 use crate::panel::PanelError;
 use crate::store::StoreError;
 use crate::wait;
@@ -92,7 +93,6 @@ impl PanelSync {
     /// The first call that failed and is worth another attempt.
     pub async fn report(&self, id: ServerId) -> Result<(), ReportError> {
         self.report_install(id).await?;
-        self.report_transfer(id).await?;
         self.report_states(id).await
     }
 
@@ -110,25 +110,6 @@ impl PanelSync {
                 current.reported = true;
             }
         };
-        self.store.run(move |store| store.commit(id, acknowledged)).await?;
-        Ok(())
-    }
-
-    async fn report_transfer(&self, id: ServerId) -> Result<(), ReportError> {
-        let Some(ended) = self.store.get(id).and_then(|snapshot| snapshot.record.transfer.clone()) else {
-            return Ok(());
-        };
-        match ended.outcome {
-            TransferOutcome::Failed => match self.panel.report_transfer(id, false).await {
-                // The panel has ended the transfer itself.
-                Err(error) if error.is_final() => {
-                    tracing::debug!(server.id = %id, %error, "the panel rejected a transfer's end")
-                }
-                answer => answer?,
-            },
-        }
-        let acknowledged =
-            move |record: &mut Record| drop(record.transfer.take_if(|current| current.token == ended.token));
         self.store.run(move |store| store.commit(id, acknowledged)).await?;
         Ok(())
     }

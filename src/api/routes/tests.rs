@@ -180,8 +180,6 @@ async fn during_the_startup_callers_without_access_are_rejected_and_others_wait(
         let answered = ask(Some(TOKEN)).map(|(status, _)| status);
         let expected = match (route.path, route.access) {
             ("/api/system", _) => Some(StatusCode::OK),
-            ("/api/transfer", _) => Some(StatusCode::ACCEPTED),
-            ("/api/transfers/{server}", _) => Some(StatusCode::CONFLICT),
             (_, Access::LocalSocket) => Some(StatusCode::NOT_FOUND),
             _ => None,
         };

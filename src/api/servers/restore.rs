@@ -13,7 +13,7 @@ use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::model::{BackupStorage, PowerState, Record, Requester, Restore, RestoreFrom, ServerId};
 use crate::remote_download::BackupDownloads;
-use crate::requests::admission::{Denied, admit_restore};
+use crate::requests::admission::{Denied, admit_operation};
 
 #[derive(Deserialize)]
 struct RestoreBody {
@@ -70,7 +70,7 @@ pub struct NewRestore {
 pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result<Uuid, ApiError> {
     let _permit = api.permit_install().await;
     let known = api.server_as_on_disk(id).await?;
-    admit_restore(known.snapshot.asked(api.context.clock.now()))?;
+    admit_operation(known.snapshot.asked(api.context.clock.now()))?;
     match &new.from {
         RestoreFrom::Local => find_archive(api, id, new.backup).await?,
         RestoreFrom::Url(url) => check_link(api, url).await?,

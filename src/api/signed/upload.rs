@@ -1,17 +1,10 @@
 //! Uploads files from a form. Each is written under a temporary name; all get their names when the form is complete.
 
 use std::ffi::OsStr;
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
 
 use axum::body::BodyDataStream;
 use axum::extract::{RawQuery, Request};
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use multer::{Field, Multipart};
 use serde_json::json;
 
@@ -19,6 +12,7 @@ use super::{answered, no_link};
 use crate::activity::ActivityEvent;
 use crate::api::client_address::ClientAddress;
 use crate::api::files::{Query, body_pieces, drained, path};
+use crate::api::form::{Pieces, Unread, boundary};
 use crate::api::startup::Started;
 use crate::api::tokens::{Link, Scope};
 use crate::api::{Api, ApiError};
@@ -31,51 +25,6 @@ const FIELD: &str = "files";
 
 /// The most files of a form.
 const MAX_FILES: usize = 1000;
-
-/// The most bytes of a form in memory that are neither a field's content nor the end of its head.
-const MAX_UNREAD: usize = 1 << 20;
-
-/// The pieces of a body, one at a time. The reader of the form takes all that it gets before it hands on any of it.
-struct Pieces<'a> {
-    body: &'a mut BodyDataStream,
-    unread: Unread,
-    /// The reader has got one.
-    pause: bool,
-}
-
-/// The bytes of a form that were read since the latest progress.
-#[derive(Clone, Default)]
-struct Unread(Arc<AtomicUsize>);
-
-impl Unread {
-    fn reset(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-}
-
-impl<'a> Pieces<'a> {
-    fn new(body: &'a mut BodyDataStream) -> Self {
-        Self { body, unread: Unread::default(), pause: false }
-    }
-}
-
-impl Stream for Pieces<'_> {
-    type Item = io::Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if std::mem::take(&mut self.pause) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let Some(piece) = ready!(self.body.poll_next_unpin(cx)) else { return Poll::Ready(None) };
-        let piece = piece.map_err(io::Error::other)?;
-        self.pause = true;
-        match self.unread.0.fetch_add(piece.len(), Ordering::Relaxed) > MAX_UNREAD {
-            true => Poll::Ready(Some(Err(io::Error::other("the head of a field is too long")))),
-            false => Poll::Ready(Some(Ok(piece))),
-        }
-    }
-}
 
 /// A file of the form that is written, and not committed yet.
 struct Uploaded {
@@ -91,7 +40,7 @@ pub async fn upload_file(
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let query = Query::new(query.as_deref());
-    let boundary = boundary(request.headers());
+    let boundary = form_boundary(request.headers());
     let mut body = body_pieces(request.into_body());
     let uploaded = upload(&api, client, &query, boundary, &mut body).await;
     if uploaded.is_err() {
@@ -110,7 +59,7 @@ async fn upload(
     let link = api.link(query.get("token"), Scope::FileUpload, Some(&api.used_links))?;
     let directory = path(query.get("directory")).map_err(answered)?;
     let pieces = Pieces::new(body);
-    let unread = pieces.unread.clone();
+    let unread = pieces.unread();
     let mut form = Multipart::new(pieces, boundary?);
     let files = read_form(api, &link, &directory, &mut form, &unread).await?;
     if files.is_empty() {
@@ -119,9 +68,8 @@ async fn upload(
     commit(api, &link, client, &directory, files).await
 }
 
-fn boundary(headers: &HeaderMap) -> Result<String, ApiError> {
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    content_type.and_then(|text| multer::parse_boundary(text).ok()).ok_or_else(no_form)
+fn form_boundary(headers: &HeaderMap) -> Result<String, ApiError> {
+    boundary(headers).ok_or_else(no_form)
 }
 
 async fn read_form(

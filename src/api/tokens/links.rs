@@ -73,7 +73,45 @@ impl Claims {
     }
 }
 
-/// The links that were used, until they expire. In memory: a link from before the start of the daemon is not accepted anyway.
+/// Why the token of a transfer is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransferRefusal {
+    /// It has expired, is not valid yet, or names no server.
+    #[error("the token of the transfer has expired, or names no server")]
+    Invalid,
+    /// It is for something else.
+    #[error("Forbidden.")]
+    Scope,
+    /// It was used.
+    #[error("This token was used already.")]
+    Used,
+}
+
+impl Claims {
+    /// Uses the token of a transfer. Returns its server. Source: HTTP API, "Destination".
+    ///
+    /// # Errors
+    /// Why it is not accepted.
+    pub fn use_transfer(&self, used: &UsedLinks, now: Timestamp) -> Result<ServerId, TransferRefusal> {
+        let remaining = self.remaining(now).filter(|remaining| *remaining >= 0).ok_or(TransferRefusal::Invalid)?;
+        if self.nbf.is_some_and(|nbf| nbf > now.as_millis().div_euclid(1000)) {
+            return Err(TransferRefusal::Invalid);
+        }
+        if !self.has_scope(Scope::Transfer) {
+            return Err(TransferRefusal::Scope);
+        }
+        let server: ServerId = self.sub.parse().map_err(|_| TransferRefusal::Invalid)?;
+        let id = if self.unique_id.is_empty() { &self.jti } else { &self.unique_id };
+        let expires = now.as_millis().saturating_add((remaining + 1).saturating_mul(1000));
+        if id.is_empty() || !used.insert(id, Timestamp::from_millis(expires), now) {
+            return Err(TransferRefusal::Used);
+        }
+        Ok(server)
+    }
+}
+
+/// The links that were used, until they expire. In memory: a link from before the start of the daemon is not accepted anyway, and the
+/// panel lets no node read a server whose transfer has ended.
 #[derive(Default)]
 pub struct UsedLinks {
     state: Mutex<State>,

@@ -7,6 +7,8 @@ use crate::events::frames::{CONSOLE_OUTPUT, frame};
 
 /// The permission to see the output of an installation.
 const SEE_INSTALL: &str = "admin.websocket.install";
+/// The permission to see how a transfer goes.
+const SEE_TRANSFER: &str = "admin.websocket.transfer";
 /// The permission to see backups.
 const SEE_BACKUPS: &str = "backup.read";
 /// The text at the beginning of an installation.
@@ -27,6 +29,7 @@ pub fn audience(event: &EventKind) -> Option<Audience> {
         EventKind::Event { .. } | EventKind::Condition { .. } | EventKind::Suspended => None,
         EventKind::Install(_) => Some(Audience::With(SEE_INSTALL)),
         EventKind::BackupCompleted(_) => Some(Audience::With(SEE_BACKUPS)),
+        EventKind::TransferLog(_) => Some(Audience::With(SEE_TRANSFER)),
         EventKind::State { .. }
         | EventKind::Console(_)
         | EventKind::Daemon { .. }
@@ -36,6 +39,7 @@ pub fn audience(event: &EventKind) -> Option<Audience> {
         | EventKind::FeatureMatch(_)
         | EventKind::Notice(_)
         | EventKind::RestoreCompleted
+        | EventKind::TransferStatus(_)
         | EventKind::Deleted
         | EventKind::Lagged { .. } => Some(Audience::All),
     }
@@ -57,6 +61,8 @@ pub fn frames(event: &EventKind, app_name: &str) -> Option<Bytes> {
             frame("backup completed", &[&serde_json::to_string(end).unwrap_or_default()])
         }
         EventKind::Notice(text) => frame("daemon message", &[text]),
+        EventKind::TransferStatus(status) => frame("transfer status", &[status.into()]),
+        EventKind::TransferLog(line) => frame("transfer logs", &[line]),
         EventKind::RestoreCompleted => frame("backup restore completed", &[""]),
         EventKind::Deleted => frame("deleted", &["null"]),
         EventKind::Lagged { missed } => notice(

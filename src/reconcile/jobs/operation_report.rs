@@ -1,4 +1,4 @@
-//! Reports the end of a backup or restore to the panel: see [`PanelSync::report_backup`](crate::sync::PanelSync::report_backup).
+//! Reports the end of a backup, restore or transfer to the panel: see [`PanelSync::report_backup`](crate::sync::PanelSync::report_backup).
 
 use async_trait::async_trait;
 
@@ -14,6 +14,7 @@ impl BackgroundJob for ReportOperation {
         let reported = match &run.subject {
             Subject::Backup(backup) => sync.report_backup(id, *backup).await,
             Subject::Restore(token) => sync.report_restore(id, *token).await,
+            Subject::Transfer(token) => sync.report_transfer(id, *token).await,
             _ => return Ok(()),
         };
         if let Some(event) = reported? {

@@ -1,10 +1,12 @@
 //! Removes the files and the network of a server that is deleted. Where they are kept for a while, they are moved into the trash.
 
+use std::sync::atomic::AtomicBool;
+
 use async_trait::async_trait;
 
 use super::{BackgroundJob, JobError, JobRun};
 use crate::files::trash::DeletedServer;
-use crate::model::{Record, Requester};
+use crate::model::{Record, Requester, Transfer};
 use crate::reconcile::disk_scans::DiskScan;
 use crate::requests;
 use crate::retry;
@@ -21,11 +23,18 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
-        if let Some(deleted) = kept(run) {
+        let snapshot = context.store.get(id);
+        let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.transfer.as_ref());
+        let shared = transfer.is_some_and(Transfer::shares_files);
+        if let Some(deleted) = kept(run).filter(|_| !shared) {
             let layout = layout.clone();
             run.scan(DiskScan::Removal, move |_| layout.move_to_trash(deleted, remove_backups)).await?;
         }
-        run.scan(DiskScan::Removal, move |_| layout.remove_server(id, remove_backups)).await?;
+        let remove = move |_: &AtomicBool| match shared {
+            true => layout.remove_server_of_pool(id),
+            false => layout.remove_server(id, remove_backups),
+        };
+        run.scan(DiskScan::Removal, remove).await?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ mod power;
 use std::sync::Arc;
 
 use super::{Context, StepError};
-use crate::events::EventKind;
+use crate::events::{EventKind, TransferStatus};
 use crate::model::{ContainerState, ContainerStatus, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
@@ -154,6 +154,11 @@ impl Context {
                 let unwanted = !now.wanted();
                 if let Some(sync) = sync.as_ref().filter(|_| unwanted) {
                     sync.server_removed(id);
+                }
+                let left = now.record.holding_transfer().is_some_and(|transfer| transfer.outgoing().is_some());
+                if unwanted && left {
+                    let completed = || EventKind::TransferStatus(TransferStatus::Completed);
+                    store.events().publish_output(id, completed);
                 }
                 unwanted
             };

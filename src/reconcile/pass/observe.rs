@@ -8,6 +8,7 @@ use crate::model::record::AppliedLimits;
 use crate::model::settings::UnenforcedLimit;
 use crate::model::{ContainerState, ContainerStatus, DirectoryId, Quota, Role, ServerId, Timestamp};
 use crate::reconcile::context::Context;
+use crate::reconcile::job::Subject;
 use crate::reconcile::observed::{CrashTime, Lifetime, Observed, WantedContainer};
 use crate::requests::{self, Asked, InstallRequest};
 use crate::runtime::{BuiltSpec, ContainerSpec, ErrorKind, Limits, Runtime, RuntimeError, spec_builder};
@@ -36,6 +37,9 @@ impl Context {
         let files = if running { self.files(id).await } else { None };
         let quota = self.quota(id).await;
         let used_bytes = self.accounts.used(id).unwrap_or_default();
+        let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.pending_transfer());
+        let receiving =
+            transfer.is_some_and(|transfer| self.operations.is_running(id, &Subject::Transfer(transfer.token)));
         let (acknowledged, unacknowledged) = self.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
         Observed {
             attached: self.console.attached(id),
@@ -48,6 +52,7 @@ impl Context {
             acknowledged,
             unacknowledged,
             files,
+            receiving,
             quota,
             measurement_due: self.accounts.is_due(id),
             ..self.servers.observed(id, watch, Observed { used_bytes, ..seen })

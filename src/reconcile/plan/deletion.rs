@@ -31,6 +31,10 @@ impl Planner<'_> {
         if installer.is_some() || server.is_some() {
             return;
         }
+        if self.observed.receiving {
+            // What still arrives would be written into what is removed. Its end queues a pass.
+            return;
+        }
         match self.job(JobKind::Removal, &Subject::Deletion, true) {
             Progress::Ready => self.step(Step::Forget),
             Progress::Waiting => {}

@@ -1,5 +1,5 @@
-//! Backups and restores: which job is due, and what holds it back. They need no engine, so they go on while it is away; only a
-//! restore needs to know that nothing runs.
+//! Backups, restores and transfers: which job is due, and what holds it back. They need no engine, so they go on while it is away;
+//! only a restore and a transfer need to know that nothing runs.
 
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ const FORMER_FILES_RUN: Duration = Duration::from_secs(600);
 const FORMER_FILES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Planner<'_> {
-    /// Plans the jobs of backups and of a restore, and what is said about them.
+    /// Plans the jobs of backups, of a restore and of a transfer, and their conditions.
     pub(super) fn plan_operations(&mut self) {
         self.plan_restore();
+        self.plan_transfer();
         let record = self.record;
         for backup in &record.backups {
             self.plan_backup(backup);
@@ -40,7 +41,7 @@ impl Planner<'_> {
             if !busy {
                 self.job(JobKind::BackupRemoval, &subject, true);
             }
-        } else if backup.is_pending() && self.record.pending_restore().is_none() {
+        } else if backup.is_pending() && self.files_held_for().is_none() {
             // The job waits for one of the node's permits itself, in the order in which jobs are started.
             self.job(JobKind::Backup, &subject, true);
         } else if backup.verifying && backup.is_kept_here() {
@@ -120,15 +121,26 @@ impl Planner<'_> {
     }
 
     /// Whether a container of the server runs, which may write to its files.
-    fn container_runs(&self) -> bool {
+    pub(super) fn container_runs(&self) -> bool {
         let containers = [&self.observed.server, &self.observed.installer];
         containers.into_iter().flatten().any(ContainerStatus::running)
     }
 
-    /// The requests that want the server up are over: it is stopped for a restore, and does not start again by itself.
-    pub(super) fn close_for_restore(&mut self, manifest: &Manifest) -> bool {
-        let Some(restore) = self.record.pending_restore() else { return false };
-        let message = format!("the server is stopped: {} is under way", restored(restore));
+    /// The operation for which the server is stopped and its files are left alone.
+    pub(super) fn files_held_for(&self) -> Option<Reason> {
+        let transfer = self.record.holding_transfer().map(|_| Reason::Transferring);
+        transfer.or_else(|| self.record.pending_restore().map(|_| Reason::Restoring))
+    }
+
+    /// The requests that want the server up are over: it is stopped for an operation, and does not start again by itself.
+    pub(super) fn close_for_operation(&mut self, manifest: &Manifest) -> bool {
+        let Some(reason) = self.files_held_for() else { return false };
+        let message = match self.record.pending_restore() {
+            Some(restore) if reason == Reason::Restoring => {
+                format!("the server is stopped: {} is under way", restored(restore))
+            }
+            _ => "the server is stopped: it is being transferred between nodes".to_owned(),
+        };
         match &self.observed.server {
             Some(server) if server.running() => {
                 if let Some(demand) = self.demand(manifest, server, self.asked().power().as_ref()) {
@@ -137,11 +149,11 @@ impl Planner<'_> {
             }
             _ => {
                 self.plan.state = PowerState::Offline;
-                self.set_offline(Reason::Restoring, message.clone());
+                self.set_offline(reason, message.clone());
             }
         }
         if let Some(request) = self.asked().power().filter(|request| request.verb.wants_up()) {
-            self.close(&request, Reason::Restoring, message);
+            self.close(&request, reason, message);
         }
         true
     }
@@ -149,7 +161,7 @@ impl Planner<'_> {
     /// The files that the latest restore has replaced are removed once nobody can miss them.
     fn remove_former_files(&mut self) {
         let Some(former) = &self.record.former_files else { return };
-        if self.record.pending_restore().is_some() {
+        if self.files_held_for().is_some() {
             return;
         }
         let (due, run) = self.former_files_due(former);
@@ -178,6 +190,8 @@ impl Planner<'_> {
         let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
         let restore = record.restore.as_ref().filter(|restore| restore.result.is_some() && !restore.reported);
         subjects.extend(restore.map(|restore| Subject::Restore(restore.token)));
+        let transfer = record.transfer.as_ref().filter(|transfer| transfer.has_due_report());
+        subjects.extend(transfer.map(|transfer| Subject::Transfer(transfer.token)));
         for subject in subjects {
             if let Progress::Failed { attempts, message, .. } = self.job(JobKind::OperationReport, &subject, true) {
                 let message =

@@ -18,7 +18,7 @@ impl Planner<'_> {
     pub(super) fn plan_power(&mut self, manifest: &Manifest) {
         self.plan.state = self.state_as_observed();
         self.set_disk_condition(manifest);
-        if self.expires() || self.close_for_restore(manifest) {
+        if self.expires() || self.close_for_operation(manifest) {
             return;
         }
         let request = self.asked().power();

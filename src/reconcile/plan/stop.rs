@@ -15,8 +15,8 @@ pub const SIGNAL_GRACE: Duration = Duration::from_secs(10);
 pub const FORCED_GRACE: Duration = Duration::from_secs(60);
 /// The same for a stop because of an installation.
 pub const INSTALL_GRACE: Duration = Duration::from_secs(10);
-/// The same for a stop because of a restore.
-pub const RESTORE_GRACE: Duration = Duration::from_secs(120);
+/// The same for a stop because of a restore or a transfer.
+pub const OPERATION_GRACE: Duration = Duration::from_secs(120);
 /// SIGKILL is sent again after this, if the container still runs.
 pub const KILL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -53,8 +53,8 @@ impl Planner<'_> {
         let timeout = request.and_then(|request| request.timeout).or(manifest.spec.process.stop.timeout);
         let timeout = timeout.filter(|timeout| timeout.is_stop_timeout()).map(|timeout| timeout.0);
         let demand = |reason, limit| Some(Demand { kill, timeout, limit, reason });
-        if self.record.pending_restore().is_some() {
-            return demand(Reason::Restoring, Some(RESTORE_GRACE));
+        if let Some(reason) = self.files_held_for() {
+            return demand(reason, Some(OPERATION_GRACE));
         }
         if manifest.spec.suspended {
             return demand(Reason::Suspended, Some(FORCED_GRACE));

@@ -1,6 +1,7 @@
 //! The frames of each event.
 
 use super::*;
+use crate::events::TransferStatus;
 use crate::model::{PowerState, Reason};
 
 fn text(event: &EventKind) -> Option<String> {
@@ -20,6 +21,7 @@ fn events_have_the_frames_of_wings() {
             r#"{"event":"daemon message","args":["Starting installation process, this could take a few minutes..."]}"#,
         ),
         (EventKind::InstallEnded, r#"{"event":"install completed","args":[""]}"#),
+        (EventKind::TransferStatus(TransferStatus::Processing), r#"{"event":"transfer status","args":["processing"]}"#),
         (EventKind::Deleted, r#"{"event":"deleted","args":["null"]}"#),
         (
             EventKind::Daemon { line: "Exit code: 1".into(), number: 1 },
@@ -30,6 +32,13 @@ fn events_have_the_frames_of_wings() {
         assert_eq!(audience(&event), Some(Audience::All), "{event:?}");
     }
     assert!(text(&EventKind::Lagged { missed: 12 }).unwrap().contains("up to 12 lines are missing here"));
+}
+
+#[test]
+fn the_log_of_a_transfer_is_for_administrators() {
+    let event = EventKind::TransferLog("text".into());
+    assert_eq!(text(&event).as_deref(), Some(r#"{"event":"transfer logs","args":["text"]}"#));
+    assert_eq!(audience(&event), Some(Audience::With("admin.websocket.transfer")));
 }
 
 #[test]

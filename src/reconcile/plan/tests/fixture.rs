@@ -604,7 +604,7 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
         JobKind::InstallLog => Subject::Container(text.into()),
         JobKind::Report => match text.strip_prefix("install:") {
             Some(token) => Subject::InstallResult(token.into()),
-            None => text.strip_prefix("transfer:").map_or(Subject::State, |token| Subject::Transfer(token.into())),
+            None => Subject::State,
         },
         JobKind::Removal => Subject::Deletion,
         JobKind::Backup
@@ -612,6 +612,7 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
         | JobKind::BackupRemoval
         | JobKind::BackupVerification
         | JobKind::OperationReport => Subject::Backup(text.parse().expect("a backup's id")),
+        JobKind::Transfer => Subject::Transfer(text.parse().expect("a transfer's token")),
         JobKind::Restore | JobKind::FormerFiles => Subject::Restore(text.parse().expect("a restore's token")),
     };
     assert_eq!(subject.to_string(), text, "a subject of {kind:?}");

@@ -261,7 +261,6 @@ impl Model {
                 if let Some(done) = &mut self.record().install.done {
                     done.reported = true;
                 }
-                self.record().transfer = None;
                 let state = self.fixture.plan().state;
                 (self.fixture.observed.acknowledged, self.fixture.observed.unacknowledged) = (Some(state), false);
                 self.record().last_reported = Some(state);

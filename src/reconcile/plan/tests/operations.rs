@@ -1,12 +1,13 @@
-//! Backups and restores: which job is due, what a restore holds back, and when replaced files go.
+//! Backups, restores and transfers: which job is due, what holds what back, and when replaced files go.
 
 use uuid::Uuid;
 
 use super::display::{reason, seconds, steps, table};
 use super::fixture::{Fixture, at};
 use crate::model::{
-    Backup, BackupArchive, BackupResult, BackupStorage, BackupVerification, ConditionType, FormerFiles, PowerState,
-    Reason, Requester, Restore, RestoreFrom, RestoreResult,
+    Authorization, Backup, BackupArchive, BackupResult, BackupStorage, BackupVerification, ConditionType, FormerFiles,
+    Incoming, Outgoing, PowerState, Reason, Requester, Restore, RestoreFrom, RestoreResult, Transfer,
+    TransferDirection, TransferResult,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -45,6 +46,29 @@ fn restored() -> Restore {
     Restore { result: Some(result), ..restore() }
 }
 
+const SENT: &str = "StartJob Transfer transfer:00000000-0000-0000-0000-000000000007";
+const SENT_REPORTED: &str = "StartJob OperationReport transfer:00000000-0000-0000-0000-000000000007";
+
+fn outgoing(then_start: bool) -> Transfer {
+    let outgoing = Outgoing {
+        url: "https://node/api/transfers".into(),
+        authorization: Authorization::new("Bearer jwt"),
+        backups: Vec::new(),
+        then_start,
+        pool: None,
+    };
+    Transfer::new(ID, at(-5), TransferDirection::Outgoing(outgoing))
+}
+
+fn incoming() -> Transfer {
+    Transfer::new(ID, at(-5), TransferDirection::Incoming(Incoming::default()))
+}
+
+fn ended(transfer: Transfer, succeeded: bool, reported: bool) -> Transfer {
+    let result = TransferResult { succeeded, message: "done".into(), at: at(-1) };
+    Transfer { result: Some(result), reported, ..transfer }
+}
+
 fn offline() -> Fixture {
     Fixture::panel_server().installed()
 }
@@ -60,6 +84,14 @@ impl Fixture {
 
     fn restoring(self, restore: Restore) -> Self {
         self.with(|s| s.record.restore = Some(restore))
+    }
+
+    fn transferring(self, transfer: Transfer) -> Self {
+        self.with(|s| s.record.transfer = Some(transfer))
+    }
+
+    fn receiving(self) -> Self {
+        self.with(|s| s.observed.receiving = true)
     }
 
     fn works_at(self, kind: JobKind, subject: Subject) -> Self {
@@ -195,4 +227,67 @@ fn replaced_files_stay_until_the_server_has_run_or_a_day_has_passed() {
     };
     assert!(!steps(&runs(599)).contains(&due));
     assert!(steps(&runs(600)).contains(&due));
+}
+
+#[test]
+fn a_transfer_stops_the_server_and_holds_it_until_the_end() {
+    let cancelled = || Transfer { cancelled: true, ..outgoing(true) };
+    let exited = || offline().wants_up("p1").container_exited("c1", "p1", 0);
+    table(&[
+        (
+            "while it runs",
+            running().transferring(outgoing(true)),
+            &["Stop c1 command \"quit\" 120s", "ClosePower p1 Transferring"],
+        ),
+        (
+            "while it ends",
+            running().stop_sent("c1", 1, 120).transferring(outgoing(true)),
+            &["ClosePower p1 Transferring"],
+        ),
+        (
+            "cancelled while it ends",
+            running().stop_sent("c1", 1, 120).transferring(cancelled()),
+            &["ClosePower p1 Transferring", SENT],
+        ),
+        ("when it has ended", exited().transferring(outgoing(true)), &["ClosePower p1 Transferring", SENT]),
+        ("offline", offline().transferring(outgoing(false)), &[SENT]),
+        ("while the engine is away", offline().transferring(outgoing(false)).without_engine(), &[]),
+        ("before an installation", offline().transferring(outgoing(false)).wants_install("i1"), &[SENT]),
+        ("before a backup", offline().transferring(outgoing(false)).backed_up(backup()), &[SENT]),
+        ("under way", offline().transferring(outgoing(false)).works_at(JobKind::Transfer, Subject::Transfer(ID)), &[]),
+        ("the destination has it", offline().transferring(ended(outgoing(true), true, false)), &[]),
+        ("failed", offline().transferring(ended(outgoing(false), false, false)), &[SENT_REPORTED]),
+        ("failed, and it ran", offline().transferring(ended(outgoing(true), false, false)), &[SENT, SENT_REPORTED]),
+        ("failed, and the panel has it", offline().transferring(ended(outgoing(false), false, true)), &[]),
+        (
+            "failed, and the panel is asked for nothing",
+            Fixture::file_server().installed().transferring(ended(outgoing(false), false, false)),
+            &[],
+        ),
+    ]);
+    let gone = offline().wants_up("p1").transferring(ended(outgoing(true), true, false)).plan();
+    assert_eq!(steps(&gone), ["ClosePower p1 Transferring"], "it has left");
+    assert_eq!(reason(&gone, ConditionType::Transferred), Some(Reason::Transferring));
+    let failed = offline().transferring(ended(outgoing(false), false, true)).plan();
+    assert_eq!(reason(&failed, ConditionType::Transferred), Some(Reason::TransferFailed));
+    assert_eq!(reason(&failed, ConditionType::Ready), Some(Reason::Ready));
+}
+
+#[test]
+fn a_server_that_comes_waits_until_the_panel_knows_it() {
+    table(&[
+        ("is received", offline().transferring(incoming()).receiving(), &[]),
+        ("is received no longer", offline().transferring(incoming()), &[SENT]),
+        ("is here", offline().transferring(ended(incoming(), true, false)), &[SENT_REPORTED]),
+        ("is here, and the panel knows it", offline().transferring(ended(incoming(), true, true)), &[]),
+        ("did not come", offline().transferring(ended(incoming(), false, false)), &[SENT_REPORTED]),
+        (
+            "did not come, and is to be removed",
+            offline().transferring(ended(incoming(), false, true)),
+            &[SENT_REPORTED],
+        ),
+        ("is deleted while it is received", offline().transferring(incoming()).receiving().deleted(false), &[]),
+    ]);
+    let held = offline().wants_up("p1").transferring(ended(incoming(), true, false)).plan();
+    assert_eq!(steps(&held)[0], "ClosePower p1 Transferring");
 }

@@ -3,7 +3,7 @@
 use super::display::{reason, seconds, steps, table};
 use super::fixture::Fixture;
 use crate::model::PowerState::{Offline, Running, Starting};
-use crate::model::{ConditionType, InstallOutcome, Reason, TransferOutcome, TransferResult};
+use crate::model::{ConditionType, InstallOutcome, Reason};
 use crate::reconcile::job::JobKind::{Report, Script};
 
 fn done() -> Fixture {
@@ -15,11 +15,6 @@ fn unacknowledged(fixture: Fixture) -> Fixture {
     fixture.with(|s| s.observed.unacknowledged = true)
 }
 
-/// A transfer has failed, and the panel does not know it.
-fn transferred(fixture: &mut Fixture) {
-    fixture.record.transfer = Some(TransferResult { token: "t1".into(), outcome: TransferOutcome::Failed });
-}
-
 #[test]
 fn the_result_of_an_installation_comes_before_states() {
     let state = || unacknowledged(done().reported());
@@ -27,9 +22,6 @@ fn the_result_of_an_installation_comes_before_states() {
     table(&[
         ("a result", done(), &["StartJob Report install:i1"]),
         ("a result and a state", unacknowledged(done()), &["StartJob Report install:i1"]),
-        ("a transfer's end and a state", state().with(transferred), &["StartJob Report transfer:t1"]),
-        ("a result and a transfer's end", done().with(transferred), &["StartJob Report install:i1"]),
-        ("a transfer's end", done().reported().with(transferred), &["StartJob Report transfer:t1"]),
         ("a state", state(), &["StartJob Report state"]),
         ("a report is running", state().job_running(Report, "state"), &[]),
         ("the panel is away", state().job_failed(Report, "state", 3, 7), &[]),

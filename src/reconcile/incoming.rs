@@ -1,0 +1,175 @@
+//! Servers that come from other nodes: how each begins to exist here, and how it ends to. The API receives them meanwhile.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::context::Context;
+use super::server_state::JobError;
+use crate::files::backup_files::BackupFile;
+use crate::model::{
+    Backup, BackupArchive, FormerFiles, Incoming, PowerState, Reason, Record, ServerId, Transfer, TransferDirection,
+    TransferResult,
+};
+use crate::retry;
+use crate::store::{NewServer, Snapshot, StoreError};
+use crate::sync::{FetchedSpec, new_manifest};
+
+/// Why a server does not come here.
+#[derive(Debug, thiserror::Error)]
+pub enum NotBegun {
+    /// There is one of this id, and it is used.
+    #[error("this node has the server already")]
+    Exists,
+    /// The state folder.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Context {
+    /// Whether a server may come here: there is none, or one that the panel no longer lists and that does not run.
+    pub fn may_come(&self, id: ServerId) -> bool {
+        let free = |snapshot: &Arc<Snapshot>| {
+            let stopped = self.store.status(id).is_none_or(|status| status.state == PowerState::Offline);
+            snapshot.record.parked.is_some() && !snapshot.is_being_deleted() && stopped
+        };
+        self.store.get(id).as_ref().is_none_or(free)
+    }
+
+    /// Creates a server that comes here. It neither installs nor starts before it has arrived.
+    ///
+    /// # Errors
+    /// There is one already, or the disk's error; nothing has changed then.
+    pub async fn begin_incoming(
+        &self,
+        id: ServerId,
+        fetched: FetchedSpec,
+        token: Uuid,
+        shared: bool,
+    ) -> Result<(), NotBegun> {
+        if !self.may_come(id) {
+            return Err(NotBegun::Exists);
+        }
+        let at = self.clock.now();
+        let parked = self.store.get(id).and_then(|snapshot| snapshot.record.parked);
+        let incoming = Incoming { backups: Vec::new(), parked, shared };
+        let transfer = Transfer::new(token, at, TransferDirection::Incoming(incoming));
+        let began = transfer.clone();
+        let create = move |store: &crate::store::Store| match parked {
+            None => {
+                let NewServer { manifest, mut record, .. } = fetched.new_server(id);
+                record.transfer = Some(transfer);
+                store.create(manifest, record, []).map(drop)
+            }
+            Some(_) => {
+                let edit = |record: &mut Record| {
+                    (record.parked, record.transfer) = (None, Some(transfer));
+                    fetched.note_in(record);
+                };
+                store.replace(id, new_manifest(id, fetched.server.clone()), edit, [])
+            }
+        };
+        match self.store.run(create).await {
+            Err(StoreError::Exists(_)) => return Err(NotBegun::Exists),
+            created => created?,
+        }
+        match self.store.get(id) {
+            Some(snapshot) if snapshot.record.transfer.as_ref() == Some(&began) => {}
+            _ => return Err(NotBegun::Exists),
+        }
+        self.store.event(id, at, Reason::Transferring, "the server is being transferred to this node");
+        Ok(())
+    }
+
+    /// Records the backups that are about to get their names.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub async fn expect_backups(&self, id: ServerId, token: Uuid, backups: Vec<Uuid>) -> Result<(), StoreError> {
+        let expect = move |record: &mut Record| {
+            if let Some(Transfer { direction: TransferDirection::Incoming(incoming), .. }) = record.transfer_mut(token)
+            {
+                incoming.backups = backups;
+            }
+        };
+        self.store.run(move |store| store.commit(id, expect)).await.map(drop)
+    }
+
+    /// Records that a server is here. Returns whether the transfer was still wanted.
+    ///
+    /// # Errors
+    /// The disk's error; the server counts as not arrived.
+    pub async fn complete_incoming(
+        &self,
+        id: ServerId,
+        token: Uuid,
+        backups: Vec<(Uuid, BackupArchive)>,
+        message: String,
+    ) -> Result<bool, StoreError> {
+        let at = self.clock.now();
+        let result = TransferResult { succeeded: true, message: message.clone(), at };
+        let is_new = move |record: &Record| record.transfer.as_ref().is_some_and(|transfer| transfer.token == token);
+        let arrived = move |record: &mut Record| {
+            let Some(transfer) = record.transfer_mut(token).filter(|known| known.is_pending() && !known.cancelled)
+            else {
+                return;
+            };
+            transfer.result = Some(result);
+            let shared = transfer.incoming().is_some_and(|incoming| incoming.shared);
+            record.former_files =
+                (!shared).then_some(FormerFiles { restore: token, at, removing: true, undone: false });
+            for (id, archive) in backups {
+                record.backups.retain(|known| known.id != id);
+                record.backups.push(received(id, archive, at));
+            }
+        };
+        let snapshot = self.store.run(move |store| store.commit(id, arrived)).await?;
+        let completed = is_new(&snapshot.record) && snapshot.record.pending_transfer().is_none();
+        if completed {
+            self.accounts.not_measured(id);
+            self.store.event(
+                id,
+                at,
+                Reason::TransferCompleted,
+                &format!("the server was transferred to this node: {message}"),
+            );
+        }
+        self.store.wake(id);
+        Ok(completed)
+    }
+
+    /// Removes what has come of a server, and records that it did not arrive.
+    ///
+    /// # Errors
+    /// The disk's error; call it again.
+    pub async fn fail_incoming(&self, id: ServerId, token: Uuid, message: &str) -> Result<(), JobError> {
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let pending = snapshot.record.pending_transfer().filter(|pending| pending.token == token);
+        let Some(incoming) = pending.and_then(Transfer::incoming).cloned() else { return Ok(()) };
+        let layout = self.node.layout.clone();
+        let removed = self.store.blocking().run(move || layout.discard_incoming(id, token, &incoming)).await;
+        removed.map_err(|error| JobError::new(retry::FILES, error.to_string()))?;
+        let at = self.clock.now();
+        let result = TransferResult { succeeded: false, message: message.to_owned(), at };
+        let failed = move |record: &mut Record| {
+            if let Some(transfer) = record.transfer_mut(token).filter(|transfer| transfer.is_pending()) {
+                transfer.result = Some(result);
+            }
+        };
+        self.store.run(move |store| store.commit(id, failed)).await?;
+        let text = format!("the server was not transferred to this node: {message}");
+        self.store.event(id, at, Reason::TransferFailed, &text);
+        self.store.wake(id);
+        Ok(())
+    }
+}
+
+/// The record's entry for a backup that has come with its server.
+fn received(id: Uuid, archive: BackupArchive, at: crate::model::Timestamp) -> Backup {
+    let mut backup = BackupFile { id, bytes: archive.bytes }.adopted(at);
+    if let Some(result) = &mut backup.result {
+        result.message = "made on another node".to_owned();
+    }
+    backup.archive = Some(archive);
+    backup
+}
