@@ -37,7 +37,7 @@ pub async fn export(
     if server.manifest.is_none() {
         return Err(ApiError::new(StatusCode::CONFLICT, ExportError::NoManifest(id).to_string()));
     }
-    let operation = api.context.operations.begin(id, &Subject::Transfer("export".to_owned()));
+    let operation = api.context.operations.begin(id, &Subject::Transfer(api.context.ids.next_uuid()));
     let (writer, reader) = pipe();
     let (context, blocking) = (api.context.clone(), api.context.store.blocking());
     let work = move || {
