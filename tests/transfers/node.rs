@@ -10,6 +10,7 @@ use alula::events::{EventKind, Subscription};
 use alula::model::{Record, ServerId, Transfer};
 use alula::panel::PanelError;
 use alula::tasks::Blocking;
+use alula::testing::fake::{Program, ServerScript};
 use alula::testing::{
     PanelCall, TestNode, TestNodeBuilder, TestPanel, node_config, panel_manifest, panel_server, server_id,
 };
@@ -61,6 +62,7 @@ impl Node {
     pub async fn with_config(change: fn(&mut NodeConfig)) -> Self {
         let engine = alula::testing::fake::FakeEngine::default();
         engine.add_image(alula::testing::IMAGE, alula::testing::fake::LocalImage::default());
+        engine.set_program(alula::testing::IMAGE, Program::server(&ServerScript::default()));
         let panel = TestPanel::default();
         panel.add(server(), panel_server("run"));
         let mut node = Self { root: tempfile::tempdir().unwrap(), change, engine, panel, daemon: None };
@@ -97,8 +99,8 @@ impl Node {
 
     /// A server that is installed nowhere else, with some files.
     pub fn add_server(&self) -> PathBuf {
-        self.node().context.store.create(panel_manifest(SERVER, "run"), Record::default(), []).unwrap();
         self.node().context.node.layout.prepare(server()).unwrap();
+        self.node().context.store.create(panel_manifest(SERVER, "run"), Record::default(), []).unwrap();
         let data = self.data();
         std::fs::create_dir_all(data.join("world/region")).unwrap();
         std::fs::create_dir_all(data.join("empty")).unwrap();

