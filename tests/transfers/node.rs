@@ -21,6 +21,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 pub const TOKEN: &str = "the-token";
 /// The server of all tests.
@@ -192,6 +193,19 @@ impl Node {
     pub fn root(&self) -> &Path {
         self.root.path()
     }
+}
+
+/// A backup of the server on this node.
+pub fn add_backup(node: &Node, id: &str, content: &[u8]) -> Uuid {
+    let id: Uuid = id.parse().unwrap();
+    let layout = &node.node().context.node.layout;
+    let mut archive = layout.create_backup(server(), id).unwrap();
+    std::io::Write::write_all(&mut archive, content).unwrap();
+    archive.keep().unwrap();
+    let file = layout.backup_file(server(), id).unwrap().unwrap();
+    let adopted = file.adopted(node.node().context.clock.now());
+    node.node().context.store.commit(server(), |record| record.backups.push(adopted)).unwrap();
+    id
 }
 
 /// The statuses of a transfer that browsers were told.

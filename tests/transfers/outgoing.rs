@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use alula::model::{PowerState, Verb};
 use alula::panel::PanelError;
-use alula::testing::{PanelCall, panel_server};
+use alula::testing::PanelCall;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::node::{Node, server, statuses, tree, wait};
+use crate::node::{Node, add_backup, server, statuses, tree, wait};
 use crate::wings::Wings;
 
 fn succeeded(node: &Node) -> Option<bool> {
@@ -111,6 +111,11 @@ async fn a_cancelled_transfer_ends_at_once() {
     let mut events = node.events();
     assert_eq!(node.send_to(&wings.listen().await, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
     wait("it is sent", || wings.seen(|seen| seen.requests) == 1).await;
+    // The panel forgets its backups meanwhile.
+    let backup = add_backup(&node, "0f0e0d0c-0b0a-4000-8000-00000000000a", b"kept");
+    let of_backup = format!("/api/servers/{}/backup/{backup}", server());
+    assert_eq!(node.ask(Method::DELETE, &of_backup, "").await.0, StatusCode::NO_CONTENT);
+    assert!(node.record().unwrap().backup(backup).is_some_and(|known| known.detached && !known.deleting));
     let began = Instant::now();
     assert_eq!(node.ask(Method::DELETE, &path, "").await.0, StatusCode::ACCEPTED);
     wait("the end", || succeeded(&node) == Some(false)).await;
@@ -125,6 +130,9 @@ async fn a_cancelled_transfer_ends_at_once() {
     .await;
     wait("it is over", || node.transfer().unwrap().reported).await;
     assert_eq!(node.ask(Method::DELETE, &path, "").await.0, StatusCode::CONFLICT, "it is over");
+    assert!(node.node().context.node.layout.backup_archive(server(), backup).exists());
+    assert_eq!(node.ask(Method::DELETE, &of_backup, "").await.0, StatusCode::NO_CONTENT);
+    wait("the backup is removed", || node.record().unwrap().backups.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -163,7 +171,6 @@ async fn a_failure_that_the_panel_rejects_is_settled_by_who_may_read_the_server(
         wait("it is settled", || node.transfer().is_some_and(|transfer| transfer.reported)).await;
         assert_eq!(node.record().unwrap().holding_transfer().is_none(), stays, "known: {known}");
     }
-    let _ = panel_server("run");
 }
 
 #[tokio::test(flavor = "multi_thread")]

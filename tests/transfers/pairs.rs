@@ -5,24 +5,10 @@ use std::path::Path;
 use alula::model::{BackupStorage, PowerState, Verb};
 use http::{Method, StatusCode};
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::node::{Node, server, statuses, tree, wait};
+use crate::node::{Node, add_backup, server, statuses, tree, wait};
 
 const BACKUP: &str = "0f0e0d0c-0b0a-4000-8000-00000000000a";
-
-/// A backup of the server on this node.
-fn add_backup(node: &Node, id: &str, content: &[u8]) -> Uuid {
-    let id: Uuid = id.parse().unwrap();
-    let layout = &node.node().context.node.layout;
-    let mut archive = layout.create_backup(server(), id).unwrap();
-    std::io::Write::write_all(&mut archive, content).unwrap();
-    archive.keep().unwrap();
-    let file = layout.backup_file(server(), id).unwrap().unwrap();
-    let adopted = file.adopted(node.node().context.clock.now());
-    node.node().context.store.commit(server(), |record| record.backups.push(adopted)).unwrap();
-    id
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_server_moves_with_its_backups_and_its_log() {
