@@ -10,6 +10,7 @@ mod about;
 mod adopt;
 mod apply;
 mod arguments;
+mod backup;
 mod client;
 mod configure;
 mod cp;
@@ -22,6 +23,7 @@ mod examples;
 mod get;
 mod logs;
 mod node;
+mod operations;
 mod outcome;
 mod output;
 mod plan;
@@ -113,6 +115,7 @@ async fn perform(
         Command::Events(events) => events::run(open().await?, events, printer).await,
         Command::Logs(logs) => logs::run(&open().await?, logs, printer).await,
         Command::Cp(copy) => cp::run(&open().await?, copy, printer).await,
+        Command::Backup(backup) => backup::run(&open().await?, backup, printer).await,
         Command::Diagnostics(contents) => diagnostics::run(node, contents, printer).await,
         Command::Version => about::version(printer),
         Command::Completions { shell } => about::completions(*shell),

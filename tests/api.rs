@@ -2,6 +2,8 @@
 
 #[path = "api/archives.rs"]
 mod archives;
+#[path = "api/backups.rs"]
+mod backups;
 #[path = "api/boot.rs"]
 mod boot;
 #[path = "api/console.rs"]

@@ -1,10 +1,12 @@
 //! Routes of the unix socket, for the command line: servers with their status (also parked ones), plans, events, logs, requests and
 //! manifests.
 
+pub mod backups;
 pub mod events;
 pub mod files;
 pub mod logs;
 pub mod node;
+pub mod operations;
 
 use std::sync::Arc;
 

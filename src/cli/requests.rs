@@ -89,19 +89,27 @@ fn is_listed_by_panel(server: &ServerView) -> bool {
 
 /// Asks at the terminal whether the servers are to be deleted.
 fn confirmed(servers: &[ServerView]) -> Result<bool, CliError> {
-    if !io::stdin().is_terminal() {
-        let message = "refusing to delete without confirmation: stdin is not a terminal (use --yes)";
-        return Err(CliError::Usage(message.into()));
-    }
-    for server in servers {
+    for server in servers.iter().filter(|_| io::stdin().is_terminal()) {
         notify(&format!("{}  {}", server.uuid, server.name()));
     }
     let what = if servers.len() == 1 { "this server" } else { "these servers" };
+    confirm("delete", &format!("Delete {what} with all files and containers, for good?"))
+}
+
+/// Asks a question at the terminal. `action` is what needs the answer.
+///
+/// # Errors
+/// There is no terminal, or it cannot be read.
+pub fn confirm(action: &str, question: &str) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        let message = format!("refusing to {action} without confirmation: stdin is not a terminal (use --yes)");
+        return Err(CliError::Usage(message));
+    }
     let mut answer = String::new();
-    write!(io::stderr(), "Delete {what} with all files and containers, for good? [y/N] ")
+    write!(io::stderr(), "{question} [y/N] ")
         .and_then(|()| io::stderr().flush())
         .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|error| CliError::Failed(format!("cannot ask for confirmation, nothing was deleted: {error}")))?;
+        .map_err(|error| CliError::Failed(format!("cannot ask for confirmation, nothing was done: {error}")))?;
     Ok(is_yes(&answer))
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use strum::Display;
 use uuid::Uuid;
@@ -33,6 +35,9 @@ pub struct Record {
     /// Backups, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<Backup>,
+    /// Of each schedule of backups, by its name: the time through which its times were handled.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scheduled: BTreeMap<String, Timestamp>,
     /// The latest restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
@@ -65,6 +70,9 @@ pub struct FormerFiles {
     /// They are to be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// The restore was undone: these are the files that it had brought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// The progress of power requests.

@@ -138,7 +138,8 @@ impl Context {
             };
             transfer.result = Some(result);
             let shared = transfer.incoming().is_some_and(|incoming| incoming.shared);
-            record.former_files = (!shared).then_some(FormerFiles { restore: token, at, removing: true });
+            record.former_files =
+                (!shared).then_some(FormerFiles { restore: token, at, removing: true, undone: false });
             for (id, archive) in backups {
                 record.backups.retain(|known| known.id != id);
                 record.backups.push(received(id, archive, at));

@@ -294,7 +294,7 @@ impl Received {
     pub fn exchange(self, at: &Destination) -> Result<(Vec<(Uuid, BackupArchive)>, String), ReceiveError> {
         self.verified()?;
         let Some(archive) = self.archive else { return Err(ReceiveError::NoArchive) };
-        archive.staging.seal(at.progress.cancelled())?;
+        archive.staging.finish(at.progress.cancelled())?;
         let mut kept = Vec::new();
         for (id, backup) in self.backups {
             backup.file.keep()?;

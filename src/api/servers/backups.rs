@@ -96,19 +96,7 @@ pub struct NewBackup {
 pub async fn request_backup(api: &Api, id: ServerId, new: NewBackup) -> Result<(), ApiError> {
     IgnoreList::parse(&new.ignore).map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let at = api.context.clock.now();
-    let reported = new.by != Requester::Panel;
-    let backup = Backup {
-        id: new.id,
-        at,
-        by: new.by,
-        storage: new.storage,
-        ignore: new.ignore,
-        archive: None,
-        result: None,
-        reported,
-        deleting: false,
-        detached: false,
-    };
+    let backup = Backup { ignore: new.ignore, ..Backup::new(new.id, at, new.by, new.storage) };
     let begin = move |record: &mut Record| {
         if record.backup(backup.id).is_none() {
             record.backups.push(backup);
@@ -158,7 +146,7 @@ async fn detach_backup(api: &Api, id: ServerId, backup: Uuid) -> Result<(), ApiE
 /// # Errors
 /// The server has no such backup (404).
 pub async fn find_backup(api: &Api, id: ServerId, backup: Uuid) -> Result<Backup, ApiError> {
-    let snapshot = api.server(id)?.snapshot;
+    let snapshot = api.context.store.get(id).ok_or_else(ApiError::no_server)?;
     if let Some(known) = snapshot.record.backup(backup) {
         return if known.deleting { Err(no_backup()) } else { Ok(known.clone()) };
     }

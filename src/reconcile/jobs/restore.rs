@@ -8,9 +8,9 @@ mod unpacking;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{BackgroundJob, JobError, JobRun, Subject};
+use super::{BackgroundJob, JobError, JobRun, Subject, announced};
 use crate::events::EventKind;
-use crate::model::{BackupStorage, FormerFiles, Reason, Record, Requester, Restore, RestoreResult, Verb};
+use crate::model::{BackupStorage, FormerFiles, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Verb};
 use crate::progress::Progress;
 use crate::requests::NewRequest;
 use crate::retry;
@@ -26,10 +26,12 @@ impl BackgroundJob for RestoreBackup {
         let Some(restore) = pending(run, token) else { return Ok(()) };
         let operation = run.context.operations.begin(run.server, &run.subject);
         let progress = operation.progress().clone();
+        let title = format!("restore of the backup {}", restore.backup);
         let work = restore_files(run, &restore, &progress);
         tokio::pin!(work);
         let restored = tokio::select! {
             restored = &mut work => restored,
+            never = announced::announce(run, title, &progress) => match never {},
             () = run.when_unwanted(|record| record.pending_restore().is_none_or(|pending| pending.token != token)) => {
                 progress.cancel();
                 // Its blocking work has ended then.
@@ -54,6 +56,11 @@ fn pending(run: &JobRun, token: Uuid) -> Option<Restore> {
 async fn restore_files(run: &JobRun, restore: &Restore, progress: &Progress) -> Result<String, String> {
     let (context, server, token) = (&run.context, run.server, restore.token);
     let blocking = context.store.blocking();
+    let message = format!("backup {}: its restore begins", restore.backup);
+    context.store.event(server, context.clock.now(), Reason::Restoring, &message);
+    if let RestoreFrom::Former { restore: former, back } = restore.from {
+        return undo(run, former, back).await;
+    }
     let unpacking = Unpacking::new(context, server, restore, progress)?;
     let restored = unpacking.run().await?;
     let layout = context.node.layout.clone();
@@ -62,6 +69,22 @@ async fn restore_files(run: &JobRun, restore: &Restore, progress: &Progress) -> 
     // The next writer measures what is there now.
     context.accounts.not_measured(server);
     Ok(restored)
+}
+
+/// Exchanges the files that a restore has replaced, and those that it has brought.
+async fn undo(run: &JobRun, former: Uuid, back: bool) -> Result<String, String> {
+    let (context, server) = (&run.context, run.server);
+    let layout = context.node.layout.clone();
+    let exchange = move || match back {
+        true => layout.undo_replacement(server, former),
+        false => layout.exchange_replacement(server, former),
+    };
+    context.store.blocking().run(exchange).await.map_err(|error| error.to_string())?;
+    context.accounts.not_measured(server);
+    Ok(match back {
+        true => "the files from before the restore are back".to_owned(),
+        false => "the files of the restore are back".to_owned(),
+    })
 }
 
 /// Records the result, which the panel then gets.
@@ -85,15 +108,24 @@ async fn end(run: &JobRun, restore: &Restore, restored: Result<String, String>) 
     let record = move |record: &mut Record| {
         if let Some(restore) = record.restore.as_mut().filter(|restore| restore.token == token) {
             restore.result = Some(result);
+            let former = match restore.from {
+                RestoreFrom::Former { restore, back } => FormerFiles { restore, at, removing: false, undone: back },
+                _ => FormerFiles { restore: token, at, removing: false, undone: false },
+            };
             if succeeded {
-                record.former_files = Some(FormerFiles { restore: token, at, removing: false });
+                record.former_files = Some(former);
             }
         }
     };
     context.store.run(move |store| store.commit(server, record)).await?;
-    let reason = if succeeded { Reason::RestoreCompleted } else { Reason::RestoreFailed };
+    let reason = match (succeeded, restore.is_undo()) {
+        (true, true) => Reason::RestoreUndone,
+        (true, false) => Reason::RestoreCompleted,
+        (false, _) => Reason::RestoreFailed,
+    };
     context.store.event(server, at, reason, &text);
     let notice = match restore.from.storage() {
+        _ if restore.is_undo() => "Completed the undoing of a restore.",
         BackupStorage::Local => "Completed server restoration from local backup.",
         BackupStorage::S3 => "Completed server restoration from S3 backup.",
     };

@@ -123,7 +123,12 @@ impl Context {
 
     async fn prepare(&self, id: ServerId) -> Done {
         let layout = self.node.layout.clone();
-        self.store.blocking().run(move || layout.prepare(id)).await?;
+        let prepare = move || {
+            // Before an empty directory takes the place of files that were being exchanged.
+            layout.complete_replacement(id).map_err(|error| StepError::Other(error.to_string()))?;
+            Ok::<(), StepError>(layout.prepare(id)?)
+        };
+        self.store.blocking().run(prepare).await?;
         self.servers.prepared(id);
         Ok(())
     }

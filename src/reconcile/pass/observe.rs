@@ -102,7 +102,9 @@ impl Context {
             return;
         }
         let layout = self.node.layout.clone();
-        if self.store.blocking().run(move || layout.is_prepared(id)).await {
+        // A crash may have interrupted the exchange of its files.
+        let ready = move || layout.is_prepared(id) && !layout.is_replacement_interrupted(id);
+        if self.store.blocking().run(ready).await {
             self.servers.prepared(id);
         }
     }

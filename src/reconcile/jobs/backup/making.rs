@@ -13,7 +13,7 @@ use crate::archive::{ArchiveError, spawn_helper};
 use crate::files::backup_files::NewArchive;
 use crate::files::source::Source;
 use crate::files::tree::Tree;
-use crate::files::{FilesError, Layout};
+use crate::files::{FilesError, IdleIo, Layout};
 use crate::model::backup::MAX_CHANGED;
 use crate::model::{Backup, BackupArchive, BackupSource, Reason, ServerId};
 use crate::progress::Progress;
@@ -130,7 +130,8 @@ impl Making {
     }
 
     fn pack<W: Write>(&self, source: &Source, ignore: &IgnoreList, sink: W) -> Result<(W, Written), NotMade> {
-        let pace = |bytes| self.context.operations.backup_rate().take_blocking(bytes);
+        let _idle = IdleIo::begin();
+        let pace = self.context.operations.pace();
         let options = WriteOptions {
             ignore,
             level: self.context.node.config.backups.level,

@@ -6,7 +6,7 @@ use crate::archive::ArchiveError;
 use crate::model::{Backup, BackupArchive, UploadedPart};
 use crate::panel::COMMIT_TIME;
 use crate::progress::Progress;
-use crate::reconcile::jobs::{JobError, JobRun};
+use crate::reconcile::jobs::{JobError, JobRun, backup_hooks};
 use crate::retry;
 use crate::upload::UploadError;
 
@@ -48,7 +48,9 @@ async fn stream(
         // The upload's own error says why.
         sink.finish().map(|_| archive).map_err(|error| NotMade::Archive(ArchiveError::Io(error)))
     });
+    let write = backup_hooks::around(run, backup.id, progress, write);
     let (archive, parts) = tokio::join!(write, upload.run(progress));
+    let archive = archive?;
     let parts = match (&archive, parts) {
         // The upload has ended because there was nothing more to send.
         (Err(_), Err(UploadError::File { .. })) => Vec::new(),
