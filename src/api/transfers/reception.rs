@@ -74,6 +74,7 @@ impl Reception {
         context.begin_incoming(id, fetched, token, shared).await.map_err(|error| match error {
             NotBegun::Exists => exists(),
             NotBegun::Store(error) => error.into(),
+            NotBegun::Files(error) => ApiError::Failed(format!("cannot receive server {id}: {error}")),
         })?;
         let destination = Destination {
             layout: context.node.layout.clone(),
