@@ -66,7 +66,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("flate2", &["src/archive/"]),
     ("liblzma", &["src/archive/"]),
     ("zstd", &["src/archive/"]),
-    ("sha1", &["src/archive/backup/digest.rs"]),
+    ("sha1", &["src/archive/backup/digest.rs", "src/transfer/receive.rs"]),
     ("quick_xml", &["src/egg_files/xml.rs", "src/egg_files/xml/"]),
     ("toml_edit", &["src/egg_files/toml.rs"]),
     ("similar", &["src/egg_files/diff.rs"]),
