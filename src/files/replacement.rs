@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 
 use uuid::Uuid;
 
-use super::siblings::{Siblings, TREE, remove_folder};
+use super::siblings::{Siblings, TREE, is_missing, remove_folder};
 use super::{FilesError, Layout};
 use crate::model::{Incoming, ServerId};
 
@@ -173,6 +173,14 @@ impl Layout {
             // One that cannot be read is an error of what completes it.
             Operation::load(&folder).map_or(true, |found| found.is_some_and(|found| found.is_interrupted(kept)))
         })
+    }
+
+    /// Whether [`sweep_replacement`](Self::sweep_replacement) has something to do.
+    pub fn is_replacement_left(&self, id: ServerId, keep: Option<Uuid>) -> bool {
+        let siblings = Siblings::of(self, id);
+        let staging = siblings.staging();
+        let kept = || Operation::load(&staging).is_ok_and(|found| found.is_some_and(|found| Some(found.token) == keep));
+        !is_missing(&siblings.removing()) || !is_missing(&staging) && !kept() || self.is_replacement_interrupted(id)
     }
 
     /// Removes the files that were replaced, or those of a replacement that was undone.

@@ -44,6 +44,9 @@ pub struct Record {
     /// The latest restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
+    /// Earlier restores whose results are still to be reported.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_restores: Vec<Restore>,
     /// The files that the latest restore has replaced, until they are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former_files: Option<FormerFiles>,
@@ -218,6 +221,32 @@ impl Record {
     /// The restore that has not ended.
     pub fn pending_restore(&self) -> Option<&Restore> {
         self.restore.as_ref().filter(|restore| restore.result.is_none())
+    }
+
+    /// Begins a restore, unless one is pending. What the one before it has left to do is not lost.
+    pub fn begin_restore(&mut self, mut restore: Restore) {
+        if self.pending_restore().is_some() {
+            return;
+        }
+        if let Some(earlier) = self.restore.take() {
+            restore.then_start |= earlier.then_start;
+            self.earlier_restores.extend(Some(earlier).filter(|earlier| !earlier.reported));
+        }
+        self.restore = Some(restore);
+    }
+
+    /// The restores whose results are still to be reported.
+    pub fn unreported_restores(&self) -> impl Iterator<Item = &Restore> {
+        let restores = self.earlier_restores.iter().chain(&self.restore);
+        restores.filter(|restore| restore.result.is_some() && !restore.reported)
+    }
+
+    /// The result of a restore was acknowledged or rejected.
+    pub fn restore_reported(&mut self, token: Uuid) {
+        self.earlier_restores.retain(|restore| restore.token != token);
+        if let Some(restore) = self.restore.as_mut().filter(|restore| restore.token == token) {
+            restore.reported = true;
+        }
     }
 
     /// The transfer that goes on.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::file_locks::FileLocks;
 use super::job::Subject;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
@@ -26,6 +27,7 @@ pub struct RunningOperations {
     backups: Semaphore,
     backup_rate: Rate,
     uploads: Uploads,
+    files: FileLocks,
     pressure: IoPressure,
     transfer_rate: Arc<Rate>,
     transfers: Transfers,
@@ -69,6 +71,7 @@ impl RunningOperations {
             transfer_rate: Arc::new(Rate::new(node.transfer_limit)),
             transfers: Transfers::new(ignore_certificate_errors),
             uploads: Uploads::new(clock, blocking, rate, ignore_certificate_errors),
+            files: FileLocks::default(),
             pressure: IoPressure::default(),
         }
     }
@@ -86,6 +89,11 @@ impl RunningOperations {
     /// Uploads to object stores.
     pub fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// Which jobs use the files of a server.
+    pub fn files(&self) -> &FileLocks {
+        &self.files
     }
 
     /// The rate at which servers are received.

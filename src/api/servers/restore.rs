@@ -92,11 +92,7 @@ pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result
         result: None,
         reported: new.by != Requester::Panel,
     };
-    let begin = move |record: &mut Record| {
-        if record.pending_restore().is_none() {
-            record.restore = Some(restore);
-        }
-    };
+    let begin = move |record: &mut Record| record.begin_restore(restore);
     let snapshot = api.context.store.run(move |store| store.commit(id, begin)).await?;
     api.context.store.wake(id);
     match snapshot.record.pending_restore() {

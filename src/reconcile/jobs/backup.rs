@@ -13,6 +13,7 @@ use super::{BackgroundJob, JobError, JobRun, Subject, announced, backup_hooks};
 use crate::model::{Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Reason, Record, UploadedPart};
 use crate::progress::Progress;
 use crate::reconcile::context::Context;
+use crate::reconcile::file_locks::FilesLock;
 use crate::schedule::BackupSchedule;
 use crate::schedule::retention::surplus;
 use making::{Making, NotMade};
@@ -103,12 +104,25 @@ async fn archive(run: &JobRun, backup: &Backup, progress: &Progress) -> Result<B
     let archive = match &backup.archive {
         Some(archive) if context.node.layout.backup_archive(run.server, backup.id).exists() => archive.clone(),
         _ => {
-            let work = context.store.blocking().run(move || making.run());
+            let files = reading(run, progress).await?;
+            let make = move || {
+                let _files = files;
+                making.run()
+            };
+            let work = context.store.blocking().run(make);
             backup_hooks::around(run, backup.id, progress, work).await??
         }
     };
     record_archive(run, backup.id, &archive).await?;
     Ok(archive)
+}
+
+/// Waits for the files, which a restore may be replacing.
+async fn reading(run: &JobRun, progress: &Progress) -> Result<FilesLock, Failed> {
+    tokio::select! {
+        files = run.context.operations.files().shared(run.server) => Ok(files),
+        () = progress.when_cancelled() => Err(Failed::Ended("it was cancelled".to_owned())),
+    }
 }
 
 async fn record_archive(run: &JobRun, id: Uuid, archive: &BackupArchive) -> Result<(), Failed> {

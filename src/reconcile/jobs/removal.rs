@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::{BackgroundJob, JobError, JobRun};
 use crate::files::trash::DeletedServer;
@@ -23,6 +24,8 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
+        // The jobs have ended, and the blocking work of one may not have.
+        let files = context.operations.files().exclusive(id).await;
         let snapshot = context.store.get(id);
         let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.transfer.as_ref());
         let shared = transfer.is_some_and(Transfer::shares_files);
@@ -30,9 +33,19 @@ impl BackgroundJob for RemoveFiles {
             let layout = layout.clone();
             run.scan(DiskScan::Removal, move |_| layout.move_to_trash(deleted, remove_backups)).await?;
         }
-        let remove = move |_: &AtomicBool| match shared {
-            true => layout.remove_server_of_pool(id),
-            false => layout.remove_server(id, remove_backups),
+        let unfinished: Vec<Uuid> = snapshot.as_ref().map_or_else(Vec::new, |snapshot| {
+            let unfinished = snapshot.record.backups.iter().filter(|backup| !backup.is_kept_here());
+            unfinished.map(|backup| backup.id).collect()
+        });
+        let remove = move |_: &AtomicBool| {
+            let _files = files;
+            // Of these no archive stays, whatever the node says about the others.
+            let removed = unfinished.into_iter().map(|backup| layout.remove_backup(id, backup).map(drop));
+            let removed = removed.fold(Ok(()), Result::and);
+            removed.and(match shared {
+                true => layout.remove_server_of_pool(id),
+                false => layout.remove_server(id, remove_backups),
+            })
         };
         run.scan(DiskScan::Removal, remove).await?;
         Ok(())

@@ -94,6 +94,9 @@ impl Planner<'_> {
     fn plan_restore(&mut self) {
         let Some(restore) = &self.record.restore else { return };
         if let Some(result) = &restore.result {
+            if restore.then_start {
+                self.job(JobKind::Restore, &Subject::Restore(restore.token), true);
+            }
             if !result.succeeded {
                 let message = format!("{} has failed: {}", restored(restore), result.message);
                 self.set_false(ConditionType::Restored, Reason::RestoreFailed, message);
@@ -158,7 +161,7 @@ impl Planner<'_> {
         true
     }
 
-    /// The files that the latest restore has replaced are removed once nobody can miss them.
+    /// The files that the latest restore has replaced are removed after a while.
     fn remove_former_files(&mut self) {
         let Some(former) = &self.record.former_files else { return };
         if self.files_held_for().is_some() {
@@ -188,8 +191,7 @@ impl Planner<'_> {
         let record = self.record;
         let backups = record.backups.iter().filter(|backup| backup.is_unreported());
         let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
-        let restore = record.restore.as_ref().filter(|restore| restore.result.is_some() && !restore.reported);
-        subjects.extend(restore.map(|restore| Subject::Restore(restore.token)));
+        subjects.extend(record.unreported_restores().map(|restore| Subject::Restore(restore.token)));
         let transfer = record.transfer.as_ref().filter(|transfer| transfer.has_due_report());
         subjects.extend(transfer.map(|transfer| Subject::Transfer(transfer.token)));
         for subject in subjects {

@@ -93,8 +93,9 @@ impl Making {
 
     fn make(self) -> Result<BackupArchive, NotMade> {
         let (layout, server) = (self.layout(), self.server);
-        let (source, ignore) = self.source()?;
+        // First, since it removes what an earlier process has left, and nothing is left of it after an error.
         let mut archive = layout.create_backup(server, self.id)?;
+        let (source, ignore) = self.source()?;
         let estimate = backup::estimate(source.tree(), &ignore, &self.progress)?;
         let (needed, free) = (estimate.max_archive(), layout.free_for_backups()?);
         if needed > free {

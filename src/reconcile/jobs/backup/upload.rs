@@ -1,7 +1,7 @@
 //! A backup that goes to an object store: made, sent by the panel's links, and removed here.
 
 use super::making::{Making, NotMade};
-use super::{Failed, archive, record_archive};
+use super::{Failed, archive, reading, record_archive};
 use crate::archive::ArchiveError;
 use crate::model::{Backup, BackupArchive, UploadedPart};
 use crate::panel::COMMIT_TIME;
@@ -41,9 +41,12 @@ async fn stream(
     let context = &run.context;
     let folder = context.node.layout.backups(run.server);
     let panel = run.sync()?.panel();
+    // Before the links, which expire.
+    let files = reading(run, progress).await?;
     let begun = context.operations.uploads().streamed(panel, backup.id, bound, &folder).await;
     let (sink, upload) = begun.map_err(|error| failed(run, backup, error))?;
     let write = context.store.blocking().run(move || {
+        let _files = files;
         let (sink, archive) = making.stream(sink)?;
         // The upload's own error says why.
         sink.finish().map(|_| archive).map_err(|error| NotMade::Archive(ArchiveError::Io(error)))

@@ -15,6 +15,7 @@ use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, Restore, RestoreFrom, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::context::Context;
+use crate::reconcile::file_locks::FilesLock;
 use crate::remote_download::{BackupDownloads, BackupReader};
 
 /// Bytes of the archive that are read at once.
@@ -35,6 +36,8 @@ pub(super) struct Unpacking {
     /// The server's disk limit.
     limit: Option<u64>,
     progress: Progress,
+    /// Held until the blocking work has ended, whatever became of the job.
+    _files: FilesLock,
 }
 
 impl Unpacking {
@@ -43,6 +46,7 @@ impl Unpacking {
         server: ServerId,
         restore: &Restore,
         progress: &Progress,
+        files: FilesLock,
     ) -> Result<Self, String> {
         let snapshot = context.store.get(server).ok_or("there is no such server")?;
         let manifest = snapshot.manifest.as_ref().ok_or("the server has no valid manifest")?;
@@ -54,6 +58,7 @@ impl Unpacking {
             archive: known.and_then(|known| known.archive.clone()),
             limit: manifest.spec.settings.build.disk_limit(),
             progress: progress.clone(),
+            _files: files,
         })
     }
 

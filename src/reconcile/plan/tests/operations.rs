@@ -6,7 +6,7 @@ use super::display::{reason, seconds, steps, table};
 use super::fixture::{Fixture, at};
 use crate::model::{
     Authorization, Backup, BackupArchive, BackupResult, BackupStorage, BackupVerification, ConditionType, FormerFiles,
-    Incoming, Outgoing, PowerState, Reason, Requester, Restore, RestoreFrom, RestoreResult, Transfer,
+    Incoming, Outgoing, PowerState, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Transfer,
     TransferDirection, TransferResult,
 };
 use crate::reconcile::job::{JobKind, Subject};
@@ -204,7 +204,22 @@ fn a_restore_stops_the_server_and_holds_it() {
             offline().restoring(restored()),
             &["StartJob OperationReport restore:00000000-0000-0000-0000-000000000007"],
         ),
+        (
+            "restored, and to be started again",
+            offline().restoring(Restore { then_start: true, reported: true, ..restored() }),
+            &["StartJob Restore restore:00000000-0000-0000-0000-000000000007"],
+        ),
     ]);
+    let mut record = Record::default();
+    record.begin_restore(restore());
+    record.begin_restore(Restore { token: Uuid::from_u128(8), ..restore() });
+    assert_eq!(record.pending_restore().map(|restore| restore.token), Some(ID), "another one is pending");
+    record.restore = Some(Restore { then_start: true, ..restored() });
+    record.begin_restore(Restore { token: Uuid::from_u128(8), ..restore() });
+    assert_eq!(record.pending_restore().map(|restore| restore.then_start), Some(true));
+    assert_eq!(record.unreported_restores().map(|restore| restore.token).collect::<Vec<_>>(), [ID], "not lost");
+    record.restore_reported(ID);
+    assert_eq!((record.unreported_restores().count(), record.earlier_restores.len()), (0, 0));
     let plan = offline().restoring(restore()).plan();
     assert_eq!(plan.state, PowerState::Offline);
     assert_eq!(reason(&plan, ConditionType::Restored), Some(Reason::Restoring));
