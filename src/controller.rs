@@ -12,6 +12,7 @@ pub mod listing;
 pub mod manifests;
 pub mod queue;
 pub mod states;
+pub mod trash;
 mod unknown_containers;
 
 use std::sync::Arc;

@@ -43,6 +43,7 @@ mod scan;
 mod script;
 mod siblings;
 pub mod source;
+pub mod trash;
 pub mod tree;
 mod tree_clone;
 pub mod tree_stream;

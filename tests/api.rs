@@ -18,6 +18,8 @@ mod files;
 mod guard;
 #[path = "api/install.rs"]
 mod install;
+#[path = "api/local_backups.rs"]
+mod local_backups;
 #[path = "api/node.rs"]
 mod node;
 #[path = "api/power.rs"]

@@ -148,8 +148,10 @@ pub enum Command {
     Power(Power),
     /// Run install scripts again, or abort installations (needs the daemon)
     Install(Install),
-    /// Delete servers with all their files (needs the daemon)
+    /// Delete servers (needs the daemon). Their files and local backups are kept for a day
     Delete(Delete),
+    /// List deleted servers that are kept, or bring one back
+    RestoreDeleted(RestoreDeleted),
     /// Show events
     Events(Events),
     /// Show the console output or the install log of a server
@@ -159,6 +161,10 @@ pub enum Command {
     /// Make, list, restore, verify and remove backups
     #[command(subcommand)]
     Backup(Backup),
+    /// Write a server with all its files to standard output, to move it to another node
+    Export(Export),
+    /// Create a server from standard input, as `alula export` has written it (needs the daemon)
+    Import,
     /// Print a report about the node for people who help you; it contains no secrets and is sent nowhere
     Diagnostics(Diagnostics),
     /// Print the version
@@ -285,9 +291,33 @@ pub struct Install {
     pub targets: Targets,
 }
 
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alula export lobby > lobby.tar\n  alula export lobby | ssh other-node alula import"
+)]
+pub struct Export {
+    /// Write its local backups, too
+    #[arg(long)]
+    pub with_backups: bool,
+    #[command(flatten)]
+    pub one: One,
+}
+
+/// Arguments of `restore-deleted`.
+#[derive(Debug, Args)]
+pub struct RestoreDeleted {
+    /// The deleted server, by name, UUID, or its beginning (at least 4 characters); without it they are listed
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+}
+
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
+    /// Remove the files at once and for good
+    #[arg(long)]
+    pub now: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,

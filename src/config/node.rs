@@ -93,6 +93,8 @@ pub struct NodeConfig {
     pub remove_backups_on_server_delete: bool,
     /// How backups are made and restored.
     pub backups: BackupsConfig,
+    /// Whether the files of a server that the panel deletes are kept for a while.
+    pub keep_deleted_by_panel: bool,
     /// Backups that are made by time.
     pub backup_schedules: Vec<BackupSchedule>,
     /// Bytes per second of all transfers together; `None` for no limit.
@@ -298,6 +300,7 @@ impl NodeConfig {
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             backups,
             backup_schedules,
+            keep_deleted_by_panel: alula.trash.panel,
             transfer_limit,
             storage_pool: storage_pool(&system.transfers),
             workers,

@@ -38,6 +38,9 @@ pub struct Record {
     /// Of each schedule of backups, by its name: the time through which its times were handled.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub scheduled: BTreeMap<String, Timestamp>,
+    /// If it is deleted by hand, its files are kept for a while.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_deleted: bool,
     /// The latest restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::server_state::JobError;
+use crate::files::FilesError;
 use crate::files::backup_files::BackupFile;
 use crate::model::{
     Backup, BackupArchive, FormerFiles, Incoming, PowerState, Reason, Record, ServerId, Transfer, TransferDirection,
@@ -24,6 +25,9 @@ pub enum NotBegun {
     /// The state folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The server's folders.
+    #[error(transparent)]
+    Files(#[from] FilesError),
 }
 
 impl Context {
@@ -50,6 +54,9 @@ impl Context {
         if !self.may_come(id) {
             return Err(NotBegun::Exists);
         }
+        // Before a pass may do the same.
+        let layout = self.node.layout.clone();
+        self.store.blocking().run(move || layout.prepare(id)).await?;
         let at = self.clock.now();
         let parked = self.store.get(id).and_then(|snapshot| snapshot.record.parked);
         let incoming = Incoming { backups: Vec::new(), parked, shared };
@@ -71,7 +78,13 @@ impl Context {
         };
         match self.store.run(create).await {
             Err(StoreError::Exists(_)) => return Err(NotBegun::Exists),
-            created => created?,
+            Err(error) => {
+                if parked.is_none() {
+                    self.remove_folders(id, shared).await;
+                }
+                return Err(error.into());
+            }
+            Ok(()) => {}
         }
         match self.store.get(id) {
             Some(snapshot) if snapshot.record.transfer.as_ref() == Some(&began) => {}
@@ -79,6 +92,15 @@ impl Context {
         }
         self.store.event(id, at, Reason::Transferring, "the server is being transferred to this node");
         Ok(())
+    }
+
+    /// Removes the folders of a server that was not created.
+    async fn remove_folders(&self, id: ServerId, shared: bool) {
+        let layout = self.node.layout.clone();
+        let remove = move || if shared { layout.remove_server_of_pool(id) } else { layout.remove_server(id, false) };
+        if let Err(error) = self.store.blocking().run(remove).await {
+            tracing::warn!(server.id = %id, %error, "folders of a server that was not created are left");
+        }
     }
 
     /// Records the backups that are about to get their names.

@@ -65,7 +65,7 @@ fn is_good(backup: &Backup) -> bool {
 }
 
 fn has_failed(backup: &Backup) -> bool {
-    backup.result.as_ref().is_some_and(|result| !result.succeeded)
+    backup.result.as_ref().is_some_and(|result| !result.succeeded) && !backup.is_damaged()
 }
 
 /// Those that a rule keeps, of the latest first.

@@ -146,7 +146,6 @@ impl Destination {
     /// # Errors
     /// The archive is damaged, refused, or over the limit; or the disk fails.
     pub fn archive(&self, part: PipeReader) -> Result<ReceivedArchive, ReceiveError> {
-        self.layout.prepare(self.server)?;
         let cancelled = self.progress.cancelled();
         let staging =
             self.layout.begin_replacement(self.server, self.token, Present::Discard, self.limit, cancelled)?;
@@ -201,7 +200,6 @@ impl Destination {
     /// # Errors
     /// The data breaks off, or the disk fails.
     pub fn install_log(&self, mut part: PipeReader) -> Result<(), ReceiveError> {
-        self.layout.prepare(self.server)?;
         let path = self.layout.install_log(self.server);
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();

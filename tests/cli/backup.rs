@@ -20,6 +20,13 @@ fn listed(node: &Node) -> Vec<Value> {
     node.json(&["backup", "list", "first"]).as_array().unwrap().clone()
 }
 
+/// Whether damage is a condition of the server.
+fn has_condition(node: &Node) -> bool {
+    let server = node.json(&["get", "first"]);
+    let conditions = server[0]["status"]["conditions"].as_array().unwrap().clone();
+    conditions.iter().any(|condition| condition["reason"] == "BackupDamaged")
+}
+
 fn archive(node: &Node, backup: &str) -> PathBuf {
     node.root().join("backups").join(ONE).join(format!("{backup}.tar.gz"))
 }
@@ -79,14 +86,14 @@ fn a_backup_is_made_read_verified_and_removed() {
     fs::write(&path, &good[..good.len() - 10]).unwrap();
     let damaged = node.run(&["backup", "verify", "first", "latest", "--wait"]);
     assert!(damaged.code == 1 && damaged.out.contains("damaged"), "{damaged:?}");
-    wait_for("the condition", || node.ok(&["describe", "first"]).out.contains("BackupDamaged"));
+    wait_for("the condition", || has_condition(&node));
     assert_eq!(listed(&node)[0]["problems"][0], "damaged");
     let refused = node.run(&["backup", "restore", "first", &backup, "--yes"]);
     assert!(refused.code == 1 && refused.err.contains("damaged"), "{refused:?}");
     fs::write(&path, &good).unwrap();
     node.ok(&["backup", "verify", "first", &backup, "--wait"]);
     assert!(listed(&node)[0].get("problems").is_none());
-    wait_for("the condition's end", || !node.ok(&["describe", "first"]).out.contains("BackupDamaged"));
+    wait_for("the condition's end", || !has_condition(&node));
 
     // A file without a record, and a record without a file.
     let other = "01234567-89ab-4def-8123-456789abcdef";
@@ -107,4 +114,36 @@ fn a_backup_is_made_read_verified_and_removed() {
     wait_for("the backup is gone", || listed(&node).is_empty() && !path.exists());
     let nothing = node.run(&["backup", "undo", "first", "--yes"]);
     assert!(nothing.code == 1 && nothing.err.contains("nothing to undo"), "{nothing:?}");
+}
+
+#[test]
+fn a_server_is_moved_by_hand() {
+    let (from, to) = (node(), Node::new());
+    let daemon = Daemon::start(&from);
+    let backup = from.json(&["backup", "create", "first", "--wait"])["backup"].as_str().unwrap().to_owned();
+    let with_daemon = from.command(&["export", "first", "--with-backups"]).output().unwrap();
+    assert!(with_daemon.status.success(), "{with_daemon:?}");
+    drop(daemon);
+    let without = from.command(&["export", "first"]).output().unwrap();
+    assert!(without.status.success(), "{without:?}");
+
+    let imports = |stream: &[u8]| {
+        let path = to.folder.path().join("stream.tar");
+        fs::write(&path, stream).unwrap();
+        let input = fs::File::open(path).unwrap();
+        super::Ended::of(to.command(&["import"]).stdin(input).output().unwrap())
+    };
+    let _daemon = Daemon::start(&to);
+    let cut = imports(&with_daemon.stdout[..with_daemon.stdout.len() - 2048]);
+    assert_eq!(cut.code, 1, "{cut:?}");
+    assert!(to.json(&["get"]).as_array().unwrap().is_empty());
+    assert!(to.json(&["restore-deleted"]).as_array().unwrap().is_empty());
+    let done = imports(&with_daemon.stdout);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read_to_string(to.server(ONE).join("data/world/level.dat")).unwrap(), "level");
+    assert_eq!(to.json(&["get", "first"])[0]["uuid"], ONE);
+    assert_eq!(listed(&to)[0]["backup"], backup.as_str());
+    assert_eq!(to.ok(&["backup", "cat", "first", "latest", "world/level.dat"]).out, "level");
+    let again = imports(&without.stdout);
+    assert!(again.code == 1 && again.err.contains("is on this node"), "{again:?}");
 }

@@ -242,7 +242,7 @@ async fn a_success_is_reported_after_a_restart_and_the_panel_has_the_final_word(
         assert_eq!(node.receive(&node.token("one", json!({})), &body).await, StatusCode::OK);
         assert!(node.record().unwrap().holding_transfer().is_some(), "until the panel knows it");
         node.die();
-        let rejected = PanelError::Rejected { call: String::new(), status: 409, detail: String::new() };
+        let rejected = PanelError::Rejected { call: String::new(), status: 403, detail: String::new() };
         node.panel.succeed();
         let fails = move |call: &PanelCall| match call {
             PanelCall::ReportTransfer(_) => true,

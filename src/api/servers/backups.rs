@@ -46,8 +46,12 @@ pub async fn delete_backup(
     Path((server, backup)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let id = server.parse().map_err(|_| ApiError::no_server())?;
-    api.server(id)?;
-    request_backup_removal(&api, id, backup_id(&backup)?).await?;
+    let known = api.server(id)?;
+    let backup = backup_id(&backup)?;
+    match is_leaving(&known.snapshot.record) {
+        true => detach_backup(&api, id, backup).await?,
+        false => request_backup_removal(&api, id, backup).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -115,6 +119,25 @@ pub async fn request_backup_removal(api: &Api, id: ServerId, backup: Uuid) -> Re
     };
     api.context.store.run(move |store| store.commit(id, remove)).await?;
     api.context.store.wake(id);
+    Ok(())
+}
+
+/// Whether the server goes to another node. The panel forgets the backups that do not go along, even if the server stays.
+fn is_leaving(record: &Record) -> bool {
+    record.pending_transfer().is_some_and(|transfer| transfer.outgoing().is_some())
+}
+
+/// Keeps the archive of a backup that the panel forgets. One that is not made yet is given up.
+async fn detach_backup(api: &Api, id: ServerId, backup: Uuid) -> Result<(), ApiError> {
+    let found = find_backup(api, id, backup).await?;
+    if !found.is_kept_here() {
+        return request_backup_removal(api, id, backup).await;
+    }
+    let detach = move |record: &mut Record| match record.backup_mut(backup) {
+        Some(known) => known.detached = true,
+        None => record.backups.push(Backup { detached: true, ..found }),
+    };
+    api.context.store.run(move |store| store.commit(id, detach)).await?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::files::denylist::Denylist;
 use crate::model::ServerId;
 use crate::panel::PanelError;
 use crate::reconcile::context::Context;
+use crate::reconcile::file_locks::FilesLock;
 use crate::reconcile::incoming::NotBegun;
 use crate::reconcile::job::Subject;
 use crate::reconcile::operations::RunningOperation;
@@ -31,6 +32,7 @@ pub struct Held {
     context: Arc<Context>,
     id: ServerId,
     operation: Option<RunningOperation>,
+    _files: FilesLock,
 }
 
 impl Drop for Held {
@@ -66,10 +68,13 @@ impl Reception {
         // Before the planner sees the server.
         let operation = context.operations.begin(id, &Subject::Transfer(token));
         let progress = operation.progress().clone();
-        let held = Held { context: context.clone(), id, operation: Some(operation) };
+        // What is left of a deleted server of this id is removed first.
+        let files = context.operations.files().exclusive(id).await;
+        let held = Held { context: context.clone(), id, operation: Some(operation), _files: files };
         context.begin_incoming(id, fetched, token, shared).await.map_err(|error| match error {
             NotBegun::Exists => exists(),
             NotBegun::Store(error) => error.into(),
+            NotBegun::Files(error) => ApiError::Failed(format!("cannot receive server {id}: {error}")),
         })?;
         let destination = Destination {
             layout: context.node.layout.clone(),

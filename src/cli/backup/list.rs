@@ -193,7 +193,7 @@ impl Entry {
             Problem::Detached => "detached: the panel no longer knows it",
         });
         let mut notes: Vec<&str> = problems.collect();
-        if self.state != State::Complete || self.problems.contains(&Problem::Damaged) {
+        if self.state == State::Failed || self.problems.contains(&Problem::Damaged) {
             notes.push(&self.message);
         }
         notes.retain(|note| !note.is_empty());

@@ -23,6 +23,15 @@ section! {
         "logs" logs: LogsFile = LogsFile::default(),
         /// Backups that are made by time.
         "backups" backups: Vec<BackupScheduleFile> = Vec::new(),
+        "trash" trash: TrashFile = TrashFile::default(),
+    }
+}
+
+section! {
+    /// `alula.trash`: deleted servers that are kept for a day.
+    @strict struct TrashFile {
+        /// Whether servers that the panel deletes are kept, too.
+        "panel" panel: bool = false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Restores a backup, and removes the files that it has replaced once nobody can miss them.
+//! Restores a backup, and removes the files that it has replaced after a while.
 //!
 //! The archive is unpacked beside the server's files and verified; one exchange makes it the server's files. A job that runs again
 //! asks the disk how far the one before it was. The planner has stopped the server.

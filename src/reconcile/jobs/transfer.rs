@@ -37,6 +37,7 @@ impl BackgroundJob for TransferServer {
             (TransferDirection::Outgoing(outgoing), None) => send(run, &transfer, outgoing).await,
             (TransferDirection::Outgoing(outgoing), Some(_)) if outgoing.then_start => start_again(run, token).await,
             (TransferDirection::Incoming(_), None) => {
+                let _files = run.context.operations.files().exclusive(run.server).await;
                 let message = if transfer.cancelled { "it was cancelled" } else { "it has broken off" };
                 run.context.fail_incoming(run.server, token, message).await
             }
@@ -81,7 +82,11 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
     let (sender, receiver) = pipe();
     let sending = Sending { log: log.clone(), backups: outgoing.backups.clone(), progress: progress.clone() };
     // Always on threads: the two sides wait for each other.
-    let write = Blocking::Pool.run(move || sending.write(sender.into_writer(), boundary));
+    let files = context.operations.files().shared(run.server).await;
+    let write = Blocking::Pool.run(move || {
+        let _files = files;
+        sending.write(sender.into_writer(), boundary)
+    });
     let mut send = Box::pin(context.operations.transfers().send(&target, &content_type, receiver));
     tokio::pin!(write);
     let mut written = None;

@@ -124,7 +124,9 @@ impl Context {
 
     async fn prepare(&self, id: ServerId) -> Done {
         let Some(snapshot) = self.store.get(id) else { return Ok(()) };
-        let restoring = snapshot.record.pending_restore().map(|restore| restore.token);
+        let record = &snapshot.record;
+        let restoring = record.pending_restore().map(|restore| restore.token);
+        let restoring = restoring.or_else(|| record.pending_transfer().map(|transfer| transfer.token));
         let layout = self.node.layout.clone();
         let files = self.operations.files().try_exclusive(id);
         let prepare = move || {

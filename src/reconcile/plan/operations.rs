@@ -161,7 +161,7 @@ impl Planner<'_> {
         true
     }
 
-    /// The files that the latest restore has replaced are removed once nobody can miss them.
+    /// The files that the latest restore has replaced are removed after a while.
     fn remove_former_files(&mut self) {
         let Some(former) = &self.record.former_files else { return };
         if self.files_held_for().is_some() {
