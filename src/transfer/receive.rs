@@ -127,7 +127,7 @@ pub struct ReceivedArchive {
 /// The archive of a backup, under a temporary name. Dropping it removes it.
 pub struct ReceivedBackup {
     file: NewArchive,
-    facts: BackupArchive,
+    known: BackupArchive,
     sha256: String,
 }
 
@@ -191,8 +191,8 @@ impl Destination {
             bytes += length as u64;
             self.progress.add(length as u64);
         }
-        let facts = BackupArchive { sha1: hex(&sha1.finalize()), bytes, ..BackupArchive::default() };
-        Ok(ReceivedBackup { file, facts, sha256: hex(&sha256.finalize()) })
+        let known = BackupArchive { sha1: hex(&sha1.finalize()), bytes, ..BackupArchive::default() };
+        Ok(ReceivedBackup { file, known, sha256: hex(&sha256.finalize()) })
     }
 
     /// Stores the install log, as far as it is kept.
@@ -298,7 +298,7 @@ impl Received {
         let mut kept = Vec::new();
         for (id, backup) in self.backups {
             backup.file.keep()?;
-            kept.push((id, backup.facts));
+            kept.push((id, backup.known));
         }
         if at.progress.is_cancelled() {
             return Err(ReceiveError::Cancelled);
