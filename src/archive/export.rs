@@ -151,6 +151,10 @@ pub fn read<I: Importing, E: From<ArchiveError>>(
         return Err(damaged("its first entry is too long").into());
     }
     first.read_to_end(&mut header).map_err(ArchiveError::Io)?;
+    // An entry that is cut just ends.
+    if header.len() as u64 != first.size() {
+        return Err(damaged("it breaks off").into());
+    }
     let (tree, mut importing) = begin(&header)?;
     next(&mut entries, CONFIG)?;
     let current = next(&mut entries, DATA)?;
