@@ -116,7 +116,7 @@ impl Layout {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
                 if found {
-                    sync_folder(&folder)?;
+                    path.parent().map_or(Ok(()), sync_folder)?;
                 }
             }
             Err(error) => return Err(FilesError::disk("remove", &folder)(error)),
