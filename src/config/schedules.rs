@@ -16,7 +16,7 @@ const MAX_NAME: usize = 100;
 /// The schedules of the file, in a timezone.
 ///
 /// # Errors
-/// The first one that is invalid: none is left out in silence, since nobody would miss its backups before they are needed.
+/// The first one that is invalid: none is left out, since its backups would be missed only when they are needed.
 pub(super) fn resolve(file: &[BackupScheduleFile], timezone: &str) -> Result<Vec<BackupSchedule>, Problem> {
     let mut names = BTreeSet::new();
     let mut schedules = Vec::new();

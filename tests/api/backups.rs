@@ -154,7 +154,7 @@ async fn what_is_no_request_for_a_backup() {
     for (url, message) in [
         ("", "The download_url field is required when the backup adapter is set to S3."),
         ("file:///etc/passwd", "The provided backup link must use HTTP or HTTPS."),
-        ("nonsense", "The provided backup link is not a valid URL."),
+        ("no link", "The provided backup link is not a valid URL."),
         ("http://127.0.0.1:1/x", "The provided backup link resolves to a blocked address."),
     ] {
         let answer = backups.call(Method::POST, &format!("backup/{ID}/restore"), link(url)).await;

@@ -169,8 +169,8 @@ async fn a_server_that_does_not_answer_is_backed_up_all_the_same() {
     server.node.becomes(server.id, PowerState::Running).await;
     server.back_up().await;
     let status = server.node.context.store.status(server.id).unwrap();
-    let told = status.events.iter().any(|event| event.message.contains("has not printed \"Saved\" within 5 s"));
-    assert!(told, "{:#?}", status.events);
+    let noted = status.events.iter().any(|event| event.message.contains("has not printed \"Saved\" within 5 s"));
+    assert!(noted, "{:#?}", status.events);
 }
 
 #[tokio::test(start_paused = true)]

@@ -51,7 +51,7 @@ fn reads(node: &Node, backup: &str) {
         (&["backup", "ls", "first", "latest", "nothing"], 1, "nothing at"),
         (&["backup", "ls", "first", "dead"], 1, "alula backup list"),
         (&["backup", "ls", "first", "de"], 2, "at least 4"),
-        (&["backup", "ls", "nobody", "latest"], 1, "nobody"),
+        (&["backup", "ls", "missing", "latest"], 1, "missing"),
     ] {
         let ended = node.run(arguments);
         assert!(ended.code == code && ended.err.contains(text), "{arguments:?}: {ended:?}");

@@ -241,23 +241,23 @@ impl Play {
             for backup in self.backups.iter().filter(|backup| backup.server == id) {
                 let known = found.record.backup(backup.id);
                 let archive = self.archive(id, backup.id);
-                let (seed, told) = (self.seed, format!("{backup:?} of {at}: {known:?}"));
+                let (seed, known_as) = (self.seed, format!("{backup:?} of {at}: {known:?}"));
                 match backup.fate {
                     Fate::Unsure => {}
                     Fate::Gone => {
                         // Without a report of its own, nothing says that the panel does not know it.
-                        assert!(!of_panel || known.is_none() && !archive.exists(), "seed {seed}: {told}");
+                        assert!(!of_panel || known.is_none() && !archive.exists(), "seed {seed}: {known_as}");
                     }
                     Fate::Accepted => {
-                        let known = known.unwrap_or_else(|| panic!("seed {seed}: {told}"));
-                        let result = known.result.as_ref().unwrap_or_else(|| panic!("seed {seed}: {told}"));
-                        assert_eq!(archive.exists(), result.succeeded, "seed {seed}: {told}");
+                        let known = known.unwrap_or_else(|| panic!("seed {seed}: {known_as}"));
+                        let result = known.result.as_ref().unwrap_or_else(|| panic!("seed {seed}: {known_as}"));
+                        assert_eq!(archive.exists(), result.succeeded, "seed {seed}: {known_as}");
                         if of_panel {
                             let panel = self.machine.panel.lock();
                             let reports = &panel.backups[&backup.id].reports;
                             let successes = reports.iter().filter(|report| report.successful).count();
-                            assert!(known.reported && !reports.is_empty(), "seed {seed}: {told}");
-                            assert_eq!(successes, usize::from(result.succeeded), "seed {seed}: {told} {reports:?}");
+                            assert!(known.reported && !reports.is_empty(), "seed {seed}: {known_as}");
+                            assert_eq!(successes, usize::from(result.succeeded), "seed {seed}: {known_as} {reports:?}");
                         }
                     }
                 }

@@ -66,7 +66,7 @@ fn new_server(api: &Api, deleted: &DeletedServer) -> Result<NewServer, ApiError>
     done.iter_mut().for_each(|done| done.reported = true);
     let mut backups = before.backups.clone();
     backups.retain(|backup| backup.result.is_some() && !backup.deleting);
-    // The panel has deleted the server, or gets to know it anew.
+    // The panel has deleted the server, or will learn of it again.
     backups.iter_mut().for_each(|backup| (backup.reported, backup.quieted) = (true, None));
     let record = Record {
         created_at: before.created_at.or(Some(api.context.clock.now())),

@@ -1,6 +1,6 @@
 //! Makes a backup: the archive, then its upload where it goes to an object store.
 //!
-//! Each phase is entered again from what is on disk: an archive that is complete is used, one that is not is made again. Facts and
+//! Each phase is entered again from what is on disk: an archive that is complete is used, one that is not is made again. Archive and
 //! result are recorded by this job; the report to the panel follows from the record.
 
 mod making;
@@ -126,10 +126,10 @@ async fn reading(run: &JobRun, progress: &Progress) -> Result<FilesLock, Failed>
 }
 
 async fn record_archive(run: &JobRun, id: Uuid, archive: &BackupArchive) -> Result<(), Failed> {
-    let (server, facts) = (run.server, archive.clone());
+    let (server, archive) = (run.server, archive.clone());
     let record = move |record: &mut Record| {
         if let Some(known) = record.backup_mut(id) {
-            known.archive = Some(facts);
+            known.archive = Some(archive);
         }
     };
     let recorded = run.context.store.run(move |store| store.commit(server, record)).await;

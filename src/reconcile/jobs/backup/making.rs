@@ -103,7 +103,7 @@ impl Making {
         }
         let written = self.write(&source, &ignore, &mut archive)?;
         archive.keep()?;
-        Ok(facts(&written, source.kind()))
+        Ok(archive_of(&written, source.kind()))
     }
 
     /// Writes the archive to a sink that sends it away while it is made, where the disk has no room for it.
@@ -113,7 +113,7 @@ impl Making {
     pub(super) fn stream<W: Write>(&self, sink: W) -> Result<(W, BackupArchive), NotMade> {
         let (source, ignore) = self.source()?;
         let (sink, written) = self.pack(&source, &ignore, sink)?;
-        Ok((sink, facts(&written, source.kind())))
+        Ok((sink, archive_of(&written, source.kind())))
     }
 
     /// The files, and what is left out of them.
@@ -160,7 +160,7 @@ impl Making {
     }
 }
 
-fn facts(written: &Written, source: BackupSource) -> BackupArchive {
+fn archive_of(written: &Written, source: BackupSource) -> BackupArchive {
     BackupArchive {
         sha1: written.digests.sha1.clone().unwrap_or_default(),
         bytes: written.bytes,
