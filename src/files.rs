@@ -39,6 +39,7 @@ mod quota;
 mod remove;
 pub mod replacement;
 mod scan;
+mod scratch;
 mod script;
 mod siblings;
 pub mod source;
@@ -66,6 +67,7 @@ pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 use scan::{Visitor, scan};
 use siblings::Siblings;
+pub use scratch::ScratchFile;
 pub use tree::Root;
 
 /// The bytes of a server's files.

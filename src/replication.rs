@@ -24,10 +24,10 @@ pub use blocks::{FrameReader, FrameWriter, Span, send_blocks, store_blocks};
 pub use complete::complete;
 pub use entry::{Content, Entry, Hash};
 pub use error::ReplicationError;
-pub use manifest::{ManifestReader, ManifestWriter, Summary, copy_manifest};
+pub use manifest::{ManifestReader, ManifestWriter, Summary, receive_manifest, send_manifest};
 pub use missing::{MissingReader, MissingWriter};
 pub use prepare::prepare;
-pub use scan::{Scan, scan};
+pub use scan::{Scan, scan, scan_files};
 
 /// Bytes of a block. A smaller file is one block.
 pub const BLOCK: u64 = 1 << 20;

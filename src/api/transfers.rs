@@ -5,6 +5,7 @@
 
 mod parts;
 mod reception;
+pub mod session;
 
 use axum::extract::{Path, Request};
 use http::{HeaderMap, StatusCode, header};

@@ -6,6 +6,7 @@
 //!
 //! `stored` is the length of the bytes that follow: those of zstd where it is less than `length`. The hash is that of the content.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +14,8 @@ use super::BLOCK;
 use super::entry::{Hash, is_plain, parent};
 use super::error::ReplicationError;
 use super::scan::{read_full, user_path};
-use crate::files::tree::{Follow, OpenFile, OpenFlags, Tree, TreeError};
+use crate::files::tree::{Entry, Follow, OpenFile, OpenFlags, Tree, TreeError};
+use crate::files::user_path::UserPath;
 
 const END: u16 = u16::MAX;
 /// The level of zstd: as fast as it gets without being pointless.
@@ -134,12 +136,12 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
-/// Reads blocks of a tree, as they are now, and writes their frames. What is gone or shorter by now is left out. Returns the bytes.
+/// Reads blocks of files, as they are now, and writes their frames. What is gone or shorter by now is left out. Returns the bytes.
 ///
 /// # Errors
 /// The sink fails, a file cannot be read, or it is cancelled.
 pub fn send_blocks<W: Write>(
-    tree: &Tree,
+    open: impl Fn(&UserPath) -> Result<(File, Entry), TreeError>,
     spans: &[Span],
     to: &mut FrameWriter<W>,
     cancelled: &AtomicBool,
@@ -147,7 +149,7 @@ pub fn send_blocks<W: Write>(
     let (mut buffer, mut bytes) = (vec![0; BLOCK as usize], 0);
     for span in spans {
         let path = user_path(&span.path)?;
-        let file = match tree.open(&path) {
+        let file = match open(&path) {
             Ok((file, _)) => file,
             Err(TreeError::Io { action, path, source }) => return Err(TreeError::Io { action, path, source }.into()),
             // The next round has what it is now.
@@ -171,7 +173,7 @@ pub fn send_blocks<W: Write>(
 
 /// Reads a file from a position on.
 struct At<'a> {
-    file: &'a std::fs::File,
+    file: &'a File,
     offset: u64,
 }
 

@@ -43,8 +43,12 @@ impl ReplicationError {
         Self::Invalid { what, why }
     }
 
-    /// Whether the same attempt can succeed later, as after a broken connection.
-    pub fn is_of_the_connection(&self) -> bool {
-        matches!(self, Self::Io { .. })
+    /// Whether the peer has sent something that cannot be stored here.
+    pub fn is_of_peer(&self) -> bool {
+        match self {
+            Self::Tree(error) => matches!(error, TreeError::NoSpace(_) | TreeError::NameTooLong(_)),
+            Self::Invalid { .. } | Self::Differs(_) => true,
+            Self::Io { .. } | Self::Cancelled => false,
+        }
     }
 }

@@ -18,6 +18,10 @@ const MAX_ENTRIES: u64 = 8_000_000;
 const MAX_BYTES: u64 = 2 << 30;
 /// Bytes of a stamp.
 const STAMP: usize = 29;
+/// The level of zstd: hashes do not get smaller.
+const LEVEL: i32 = 1;
+/// The most memory that a peer's zstd may need, as a power of two.
+const MAX_WINDOW: u32 = 24;
 const READ: &str = "read a manifest";
 const WRITE: &str = "write a manifest";
 
@@ -233,11 +237,27 @@ impl<R: Read> ManifestReader<R> {
     }
 }
 
-/// Reads a whole manifest and writes it.
+/// Sends a manifest of this node's disk to another node, compressed. Returns the sink.
 ///
 /// # Errors
-/// One of them fails, or the manifest is invalid: what was written is not one then.
-pub fn copy_manifest<R: Read, W: Write>(
+/// One of them fails, or it is no manifest.
+pub fn send_manifest<R: Read, W: Write>(from: R, to: W) -> Result<W, ReplicationError> {
+    let encoder = zstd::stream::write::Encoder::new(to, LEVEL).map_err(ReplicationError::io(WRITE))?;
+    let (encoder, _) = copy(ManifestReader::local(from), ManifestWriter::remote(encoder))?;
+    encoder.finish().map_err(ReplicationError::io(WRITE))
+}
+
+/// Stores a manifest of another node.
+///
+/// # Errors
+/// One of them fails, or it is no manifest: what was written is none then.
+pub fn receive_manifest<R: Read, W: Write>(from: R, to: W) -> Result<(W, Summary), ReplicationError> {
+    let mut decoder = zstd::stream::read::Decoder::new(from).map_err(ReplicationError::io(READ))?;
+    decoder.window_log_max(MAX_WINDOW).map_err(ReplicationError::io(READ))?;
+    copy(ManifestReader::remote(std::io::BufReader::new(decoder)), ManifestWriter::local(to))
+}
+
+fn copy<R: Read, W: Write>(
     mut from: ManifestReader<R>,
     mut to: ManifestWriter<W>,
 ) -> Result<(W, Summary), ReplicationError> {

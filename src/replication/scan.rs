@@ -41,15 +41,7 @@ pub fn scan<R: Read, W: Write>(
     to: ManifestWriter<W>,
 ) -> Result<(W, Summary), ReplicationError> {
     let cancelled = options.cancelled;
-    let mut scanner = Scanner {
-        to,
-        former: Former { manifest: options.former, next: None },
-        settles_after: options.settles_after,
-        cancelled,
-        linked: HashMap::new(),
-        buffer: vec![0; BLOCK as usize],
-        failed: None,
-    };
+    let mut scanner = Scanner::new(options, to);
     let top = tree.stat(&UserPath::root(), Follow::No)?;
     scanner.to.add(&entry(Vec::new(), &top, Content::Directory), Stamp::default())?;
     let walked = tree.walk_with(&UserPath::root(), cancelled, &mut scanner);
@@ -63,6 +55,24 @@ pub fn scan<R: Read, W: Write>(
             scanner.to.finish()
         }
     }
+}
+
+/// Writes the manifest of a tree that has nothing but these files, which come in the order of their names.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_files<R: Read, W: Write>(
+    files: Vec<(UserPath, File, tree::Entry)>,
+    options: Scan<'_, R>,
+    to: ManifestWriter<W>,
+) -> Result<(W, Summary), ReplicationError> {
+    let mut scanner = Scanner::new(options, to);
+    let top = Entry { path: Vec::new(), mode: 0o700, modified: (0, 0), content: Content::Directory };
+    scanner.to.add(&top, Stamp::default())?;
+    for (path, file, now) in files {
+        scanner.open_file(&path, &file, &now)?;
+    }
+    scanner.to.finish()
 }
 
 struct Scanner<'a, R, W> {
@@ -92,7 +102,19 @@ impl<R: Read, W: Write> Visitor for Scanner<'_, R, W> {
     }
 }
 
-impl<R: Read, W: Write> Scanner<'_, R, W> {
+impl<'a, R: Read, W: Write> Scanner<'a, R, W> {
+    fn new(options: Scan<'a, R>, to: ManifestWriter<W>) -> Self {
+        Self {
+            to,
+            former: Former { manifest: options.former, next: None },
+            settles_after: options.settles_after,
+            cancelled: options.cancelled,
+            linked: HashMap::new(),
+            buffer: vec![0; BLOCK as usize],
+            failed: None,
+        }
+    }
+
     fn add(&mut self, found: &WalkEntry<'_>) -> Result<(), ReplicationError> {
         let path = found.path.as_bytes().to_vec();
         match found.entry.kind {
@@ -124,14 +146,19 @@ impl<R: Read, W: Write> Scanner<'_, R, W> {
                 self.linked.insert(id, path.clone());
             }
         }
+        self.open_file(&found.path, &file, &now)
+    }
+
+    fn open_file(&mut self, path: &UserPath, file: &File, now: &tree::Entry) -> Result<(), ReplicationError> {
+        let name = path.as_bytes().to_vec();
         let settled = SystemTime::now().duration_since(now.changed).is_ok_and(|age| age >= self.settles_after);
         let stamp = Stamp { changed: seconds(now.changed), inode: now.inode, device: now.device, settled };
-        let known = self.former.unchanged(&path, now.size, &stamp)?;
+        let known = self.former.unchanged(&name, now.size, &stamp)?;
         let content = match known {
             Some(blocks) => Content::File { size: now.size, blocks },
-            None => self.hash(&file, &now, &found.path)?,
+            None => self.hash(file, now, path)?,
         };
-        self.to.add(&entry(path, &now, content), stamp)
+        self.to.add(&entry(name, now, content), stamp)
     }
 
     /// Reads a file as long as it was when it was opened. One that is shorter by now ends there.

@@ -20,6 +20,7 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
+        context.receptions.close(id).await;
         let snapshot = context.store.get(id);
         let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.transfer.as_ref());
         let shared = transfer.is_some_and(Transfer::shares_files);
