@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigUpdates, HostEnvironment, Loaded, NodeConfig, Push};
 use crate::console::Console;
 use crate::controller::queue::Queue;
-use crate::controller::{self, activity, containers, file_events, listing, manifests, states};
+use crate::controller::{self, activity, backup_schedules, containers, file_events, listing, manifests, states, trash};
 use crate::files::{DiskAccounts, Layout};
 use crate::ids::Ids;
 use crate::model::{NodeIdentity, ServerId};
@@ -269,6 +269,8 @@ fn start(context: &Arc<Context>, queue: &Queue) {
     tasks.spawn("containers", containers::follow(context.clone(), queue.clone(), known));
     let (servers_watch, events) = ServersWatch::new(context.store.servers_folder());
     tasks.spawn("state folder watch", servers_watch.run());
+    tasks.spawn("trash", trash::sweep(context.clone()));
+    tasks.spawn("backup schedules", backup_schedules::follow(context.clone()));
     tasks.spawn("states", states::follow(context.clone()));
     tasks.spawn("manifests", manifests::follow(context.clone(), events));
     if let Some(sync) = &context.sync {

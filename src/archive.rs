@@ -13,6 +13,7 @@ pub mod backup;
 mod compress;
 mod deflate;
 mod error;
+pub mod export;
 mod extract;
 mod format;
 mod header;

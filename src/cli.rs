@@ -10,6 +10,7 @@ mod about;
 mod adopt;
 mod apply;
 mod arguments;
+mod backup;
 mod client;
 mod configure;
 mod cp;
@@ -19,14 +20,17 @@ mod error;
 mod events;
 #[cfg(test)]
 mod examples;
+mod export;
 mod get;
 mod logs;
 mod node;
+mod operations;
 mod outcome;
 mod output;
 mod plan;
 mod requests;
 mod server;
+mod trash;
 mod validate;
 
 use std::path::Path;
@@ -110,9 +114,13 @@ async fn perform(
         Command::Install(install) => requests::install(&open().await?, install, printer).await,
         Command::Power(power) => requests::power(&open().await?, power, printer).await,
         Command::Delete(delete) => requests::delete(&open().await?, delete, printer).await,
+        Command::RestoreDeleted(wanted) => trash::run(&open().await?, wanted, printer).await,
+        Command::Export(wanted) => export::export(&open().await?, wanted).await,
+        Command::Import => export::import(&open().await?, printer).await,
         Command::Events(events) => events::run(open().await?, events, printer).await,
         Command::Logs(logs) => logs::run(&open().await?, logs, printer).await,
         Command::Cp(copy) => cp::run(&open().await?, copy, printer).await,
+        Command::Backup(backup) => backup::run(&open().await?, backup, printer).await,
         Command::Diagnostics(contents) => diagnostics::run(node, contents, printer).await,
         Command::Version => about::version(printer),
         Command::Completions { shell } => about::completions(*shell),

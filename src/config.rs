@@ -27,6 +27,7 @@ mod overhead;
 mod panel;
 mod pushed;
 mod registries;
+mod schedules;
 mod secret;
 mod setting;
 mod sftp;

@@ -31,6 +31,7 @@ use crate::runtime::{Attachment, Runtime, RuntimeError};
 use crate::store::Blocking;
 use crate::tasks::{TaskHandle, Tasks};
 use attachment::{Command, Session};
+pub use done::DoneMatcher;
 pub use features::Features;
 use replay::Replay;
 use throttle::Throttle;

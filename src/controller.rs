@@ -5,12 +5,14 @@
 //! runs passes: many servers at once, one pass at a time per server. A pass does not know why it runs.
 
 pub mod activity;
+pub mod backup_schedules;
 pub mod containers;
 pub mod file_events;
 pub mod listing;
 pub mod manifests;
 pub mod queue;
 pub mod states;
+pub mod trash;
 mod unknown_containers;
 
 use std::sync::Arc;

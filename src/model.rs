@@ -4,6 +4,7 @@
 //! (`metadata`, `spec`, `generation`, `conditions`) or of Wings and its panel (`settings`, `process_configuration`, the four states).
 
 pub mod backup;
+pub mod backup_hooks;
 pub mod container;
 pub mod expression;
 pub mod fields;
@@ -27,8 +28,10 @@ pub mod utilization;
 pub mod value;
 
 pub use backup::{
-    Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Restore, RestoreFrom, RestoreResult, UploadedPart,
+    Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, BackupVerification, Restore, RestoreFrom,
+    RestoreResult, UploadedPart,
 };
+pub use backup_hooks::{BackupHook, BackupHooks};
 pub use container::{ContainerState, ContainerStatus, DirectoryId, PublishedPort, Role};
 pub use fields::Fields;
 pub use id::ServerId;

@@ -1,6 +1,7 @@
 //! How far a long operation is, and its cancellation.
 //!
-//! The operation writes the bytes it has handled; others read them and may cancel it. Clones share both.
+//! The operation writes the bytes it has handled; others read them and may cancel it. Clones share both. [`Speed`] is what people want to
+//! know of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,9 +94,61 @@ impl Progress {
     }
 }
 
+/// How fast an operation is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speed {
+    /// From 0 to 100; `None` while the total is unknown.
+    pub percent: Option<u64>,
+    /// Bytes per second, since the operation has begun.
+    pub rate: u64,
+    /// Seconds until the end, at this rate.
+    pub left: Option<u64>,
+}
+
+impl Speed {
+    /// Of so many bytes in so many seconds. A total of zero is unknown.
+    pub fn of(done: u64, total: u64, seconds: f64) -> Self {
+        let rate = if seconds > 0.0 { (done as f64 / seconds) as u64 } else { 0 };
+        let known = (total > 0).then(|| total.max(done));
+        Self {
+            percent: known.map(|total| ((done as f64 / total as f64) * 100.0) as u64),
+            rate,
+            left: known.filter(|_| rate > 0).map(|total| (total - done).div_ceil(rate)),
+        }
+    }
+}
+
+/// A number of bytes in the largest unit that leaves at least one, for people.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let unit = (bytes.max(1).ilog2() as usize / 10).min(UNITS.len());
+    match unit.checked_sub(1) {
+        None => format!("{bytes} B"),
+        Some(index) => format!("{:.1} {}", bytes as f64 / 1024_f64.powi(unit as i32), UNITS[index]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn speed_is_what_was_done_and_what_is_left() {
+        let speed = |percent, rate, left| Speed { percent, rate, left };
+        for (done, total, seconds, expected) in [
+            (0, 0, 0.0, speed(None, 0, None)),
+            (0, 100, 5.0, speed(Some(0), 0, None)),
+            (50, 100, 5.0, speed(Some(50), 10, Some(5))),
+            (55, 100, 10.0, speed(Some(55), 5, Some(9))),
+            (100, 100, 10.0, speed(Some(100), 10, Some(0))),
+            // A file has grown.
+            (120, 100, 10.0, speed(Some(100), 12, Some(0))),
+            (70, 0, 7.0, speed(None, 10, None)),
+            (u64::MAX, u64::MAX, 1.0, speed(Some(100), u64::MAX, Some(0))),
+        ] {
+            assert_eq!(Speed::of(done, total, seconds), expected, "{done} of {total}");
+        }
+    }
 
     #[test]
     fn the_fraction_is_between_zero_and_one() {

@@ -8,6 +8,7 @@
 
 pub mod context;
 pub mod disk_scans;
+pub mod file_locks;
 pub mod incoming;
 pub mod job;
 pub mod jobs;

@@ -15,6 +15,8 @@ pub const DELETE_FOR_CONTAINERS: Duration = Duration::from_secs(3);
 pub const SYNC_FOR_LIMITS: Duration = Duration::from_secs(2);
 /// A console command waits for the terminal, which is attached by the next pass (after a restart of the daemon, for example).
 pub const COMMAND_FOR_TERMINAL: Duration = Duration::from_secs(2);
+/// The commands after a backup wait for the terminal of the server, after a restart of the daemon.
+pub const HOOKS_FOR_TERMINAL: Duration = Duration::from_secs(30);
 /// A read of a state waits for the panel to acknowledge it, so that the panel's own view agrees with the answer.
 pub const READ_FOR_PANEL: Duration = Duration::from_millis(100);
 /// The first list of servers waits for the servers' network. Creating it takes a busy engine seconds.

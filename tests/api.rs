@@ -2,6 +2,8 @@
 
 #[path = "api/archives.rs"]
 mod archives;
+#[path = "api/backups.rs"]
+mod backups;
 #[path = "api/boot.rs"]
 mod boot;
 #[path = "api/console.rs"]
@@ -16,6 +18,8 @@ mod files;
 mod guard;
 #[path = "api/install.rs"]
 mod install;
+#[path = "api/local_backups.rs"]
+mod local_backups;
 #[path = "api/node.rs"]
 mod node;
 #[path = "api/power.rs"]

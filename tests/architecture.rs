@@ -22,7 +22,13 @@ use strum::VariantArray;
 /// A module imports only modules of lower ranks, and itself.
 const RANKS: &[(u32, &[&str])] = &[
     (0, &["model"]),
-    (1, &["atomic", "clock", "ids", "progress", "rate", "requests", "retry", "sessions", "tasks", "wait", "yaml"]),
+    (
+        1,
+        &[
+            "atomic", "clock", "ids", "pressure", "progress", "rate", "requests", "retry", "schedule", "sessions",
+            "tasks", "wait", "yaml",
+        ],
+    ),
     (2, &["config", "events"]),
     (3, &["files", "telemetry"]),
     (4, &["archive", "egg_files", "panel", "remote_download", "replication", "runtime", "store"]),
@@ -38,6 +44,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde_yaml", &["src/yaml.rs", "src/yaml/"]),
     ("saphyr_parser", &["src/yaml.rs", "src/yaml/"]),
     ("backoff", &["src/retry.rs"]),
+    ("cronexpr", &["src/schedule.rs"]),
     ("bollard", &["src/runtime/docker.rs", "src/runtime/docker/"]),
     ("russh", &["src/sftp/"]),
     (
@@ -60,6 +67,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("liblzma", &["src/archive/"]),
     ("zstd", &["src/archive/", "src/replication/", "src/replication.rs"]),
     ("blake3", &["src/replication/"]),
+    ("sha1", &["src/archive/backup/digest.rs"]),
     ("quick_xml", &["src/egg_files/xml.rs", "src/egg_files/xml/"]),
     ("toml_edit", &["src/egg_files/toml.rs"]),
     ("similar", &["src/egg_files/diff.rs"]),
@@ -97,6 +105,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("src/model", &["model"]),
     ("src/requests", &["model", "requests"]),
+    ("src/schedule", &["model", "schedule"]),
     (
         "src/reconcile/plan",
         &[

@@ -1,6 +1,8 @@
 //! The command line as a process: its output and exit codes, on a state folder without a daemon and with one whose container engine
 //! does not answer.
 
+#[path = "cli/backup.rs"]
+mod backup;
 #[path = "cli/configure.rs"]
 mod configure;
 #[path = "cli/cp.rs"]

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use alula::files::Layout;
 use alula::files::replacement::{Phase, Present, ReplacementError, Way};
-use alula::files::source::SourceKind;
 use alula::files::tree::NewFile;
 use alula::files::user_path::UserPath;
+use alula::model::BackupSource;
 use alula::model::{Quota, ServerId};
 use alula::testing::{node_config, server_id};
 use uuid::Uuid;
@@ -32,7 +32,7 @@ struct Disk {
     name: &'static str,
     path: PathBuf,
     subvolume: bool,
-    source: SourceKind,
+    source: BackupSource,
     over: Way,
 }
 
@@ -110,7 +110,7 @@ impl Server {
             file.write_all(text.as_bytes()).unwrap();
             file.commit().unwrap();
         }
-        staging.seal(&NEVER).unwrap();
+        staging.finish(&NEVER).unwrap();
         self.layout.exchange_replacement(self.id, TOKEN).unwrap();
         way
     }
@@ -121,7 +121,7 @@ fn sources_are_quiet(disk: &Disk, server: &Server) {
     let (paused, free) = (Cell::new(0), server.free());
     let source = layout.quiet_source(id, || paused.set(paused.get() + 1), &NEVER).unwrap();
     assert_eq!(source.kind(), disk.source, "{}", disk.name);
-    if disk.source != SourceKind::Live {
+    if disk.source != BackupSource::Live {
         assert_eq!(paused.get(), 1);
         assert!(free - server.free() < 4 * MIB, "blocks are shared");
         fs::write(server.data.join("level.dat"), "later").unwrap();
@@ -133,7 +133,7 @@ fn sources_are_quiet(disk: &Disk, server: &Server) {
         );
         fs::write(server.data.join("level.dat"), "old").unwrap();
     }
-    assert_eq!(server.beside().len(), usize::from(disk.source != SourceKind::Live));
+    assert_eq!(server.beside().len(), usize::from(disk.source != BackupSource::Live));
     layout.sweep_sources(id).unwrap();
     assert!(source.tree().open(&at("world/big")).is_ok(), "one in use is not swept");
     drop(source);
@@ -222,7 +222,7 @@ fn staging_is_limited(server: &Server) {
         }
         false => {
             written.unwrap();
-            let error = staging.seal(&NEVER).unwrap_err();
+            let error = staging.finish(&NEVER).unwrap_err();
             assert!(matches!(error, ReplacementError::OverLimit { .. }), "{error}");
         }
     }
@@ -238,7 +238,7 @@ fn nested_subvolumes_are_not_lost(server: &Server) {
     assert!(made.success());
     fs::write(nested.join("file"), "nested").unwrap();
     let source = server.layout.quiet_source(server.id, || (), &NEVER).unwrap();
-    assert_eq!(source.kind(), SourceKind::Reflink);
+    assert_eq!(source.kind(), BackupSource::Reflink);
     assert_eq!(source.tree().open(&at("world/nested/file")).unwrap().1.size, 6);
     drop(source);
     server.restore(Present::Keep);
@@ -265,10 +265,10 @@ fn real_file_systems() {
         Disk { name, path, subvolume, source, over }
     };
     let kinds = [
-        disk("btrfs", false, SourceKind::Reflink, Way::Exchange),
-        disk("btrfs subvolume", true, SourceKind::BtrfsSnapshot, Way::Exchange),
-        disk("xfs", false, SourceKind::Reflink, Way::Exchange),
-        disk("ext4", false, SourceKind::Live, Way::Merge),
+        disk("btrfs", false, BackupSource::Reflink, Way::Exchange),
+        disk("btrfs subvolume", true, BackupSource::BtrfsSnapshot, Way::Exchange),
+        disk("xfs", false, BackupSource::Reflink, Way::Exchange),
+        disk("ext4", false, BackupSource::Live, Way::Merge),
     ];
     let mut tested = Vec::new();
     for (number, disk) in (1..).zip(&kinds) {
@@ -294,5 +294,5 @@ fn a_mount_is_refused(root: &Path) {
     let error = layout.begin_replacement(id, TOKEN, Present::Discard, None, &NEVER).unwrap_err();
     assert!(matches!(error, ReplacementError::Mounted { .. }), "{error}");
     assert!(layout.replacement(id, TOKEN).unwrap().is_none_or(|found| found.phase == Phase::Preparing));
-    assert_eq!(layout.quiet_source(id, || (), &NEVER).unwrap().kind(), SourceKind::Live);
+    assert_eq!(layout.quiet_source(id, || (), &NEVER).unwrap().kind(), BackupSource::Live);
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs tests/filesystems.rs on btrfs, XFS and ext4, the latter two with project quotas: in an emulated machine, or with --here on this
-# kernel, without quotas.
+# Runs tests/filesystems.rs on btrfs, XFS and ext4, the latter two with project quotas: in an emulated machine. With --here it runs on
+# this kernel without quotas, and interrupts replacements on btrfs, too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=../deploy/lib.sh
@@ -26,6 +26,7 @@ if [ "${1:-}" = --here ]; then
     mkdir -p "$disks/mounted/$server" "$work/other"
     mount --bind "$work/other" "$disks/mounted/$server"
     ALULA_FILESYSTEMS=$disks cargo test --locked --test filesystems -- --nocapture
+    ALULA_REPLACEMENTS=$disks/btrfs cargo test --locked --lib interrupted_everywhere
     exit
 fi
 

@@ -18,12 +18,18 @@ mod panel_sim;
 mod engine;
 #[path = "kills/install.rs"]
 mod install;
+#[path = "kills/object_store.rs"]
+mod object_store;
+#[path = "kills/operations.rs"]
+mod operations;
 #[path = "kills/power.rs"]
 mod power;
 #[path = "kills/recovery.rs"]
 mod recovery;
 #[path = "kills/takeover.rs"]
 mod takeover;
+#[path = "kills/trees.rs"]
+mod trees;
 
 use std::path::Path;
 

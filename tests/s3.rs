@@ -39,7 +39,12 @@ fn python() -> Option<PathBuf> {
             Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
         };
         let made = run(Path::new("python3"), &["-m", "venv", &venv.display().to_string()]);
-        if !made || !run(&bin.join("pip"), &["install", "--quiet", "moto[server,s3]", "boto3"]) {
+        if !made
+            || !run(
+                &bin.join("pip"),
+                &["install", "--quiet", "--retries", "1", "--timeout", "20", "moto[server,s3]", "boto3"],
+            )
+        {
             return None;
         }
         std::fs::write(done, "").unwrap();

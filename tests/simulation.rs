@@ -6,6 +6,8 @@
 
 #[path = "simulation/api_requests.rs"]
 mod api_requests;
+#[path = "simulation/backups.rs"]
+mod backups;
 #[path = "simulation/check.rs"]
 mod check;
 #[path = "simulation/convergence.rs"]
@@ -36,6 +38,8 @@ mod operators;
 mod outages;
 #[path = "simulation/plan.rs"]
 mod plan;
+#[path = "simulation/restores.rs"]
+mod restores;
 #[path = "simulation/rng.rs"]
 mod rng;
 #[path = "simulation/scenario.rs"]
@@ -121,6 +125,31 @@ fn a_request_while_a_lost_record_cannot_be_written() {
 #[test]
 fn limits_of_a_server_whose_record_was_lost() {
     directed::limits_of_a_server_whose_record_was_lost();
+}
+
+#[test]
+fn a_panel_that_is_away_for_a_day_gets_each_result_once() {
+    restores::a_panel_that_is_away_for_a_day();
+}
+
+#[test]
+fn a_backup_that_the_panel_does_not_know_leaves_nothing() {
+    restores::a_backup_that_the_panel_does_not_know();
+}
+
+#[test]
+fn a_crash_in_each_phase_of_a_restore() {
+    restores::a_crash_in_each_phase();
+}
+
+#[test]
+fn a_crash_at_each_point_of_a_restore() {
+    restores::a_crash_at_each_point();
+}
+
+#[test]
+fn a_record_that_is_lost_during_a_restore() {
+    restores::a_record_that_is_lost();
 }
 
 #[test]

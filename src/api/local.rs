@@ -1,10 +1,14 @@
 //! Routes of the unix socket, for the command line: servers with their status (also parked ones), plans, events, logs, requests and
 //! manifests.
 
+pub mod backups;
 pub mod events;
+pub mod export;
 pub mod files;
 pub mod logs;
 pub mod node;
+pub mod operations;
+pub mod trash;
 
 use std::sync::Arc;
 
@@ -20,7 +24,7 @@ use super::response::json as json_response;
 use super::startup::Started;
 use super::{Api, ApiError, servers};
 use crate::model::time::Span;
-use crate::model::{Requester, ServerId, Status, Timestamp, Verb};
+use crate::model::{Record, Requester, ServerId, Status, Timestamp, Verb};
 use crate::requests::availability::{Holder, held_by};
 use crate::store::{ApplyError, Snapshot};
 
@@ -114,9 +118,18 @@ pub async fn install(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `DELETE /local/servers/{server}`: also for servers that the panel does not list, or whose manifest is invalid.
-pub async fn delete(Started(api): Started, ServerPath(id): ServerPath) -> Result<StatusCode, ApiError> {
+/// `DELETE /local/servers/{server}[?now=true]`: also for servers that the panel does not list, or whose manifest is invalid. The files
+/// are kept for a while, unless `now` is true.
+pub async fn delete(
+    Started(api): Started,
+    ServerPath(id): ServerPath,
+    RawQuery(query): RawQuery,
+) -> Result<StatusCode, ApiError> {
     any(&api, id)?;
+    let keep = parameter(query.as_deref(), "now") != Some("true");
+    // Before the request: a removal finds it.
+    let note = move |record: &mut Record| record.keep_deleted = keep;
+    api.context.store.run(move |store| store.commit(id, note)).await?;
     servers::request_deletion(&api, id, Requester::Cli).await?;
     Ok(StatusCode::NO_CONTENT)
 }

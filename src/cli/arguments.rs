@@ -132,7 +132,7 @@ pub enum Command {
     Run(RunOptions),
     /// Write the node's configuration file, as the panel has it
     Configure(Configure),
-    /// List servers
+    /// List servers, or with `operations` the backups, restores and transfers that run now
     Get(Select),
     /// Show the details of one server: conditions, installation, crashes, events, files
     Describe(One),
@@ -148,14 +148,23 @@ pub enum Command {
     Power(Power),
     /// Run install scripts again, or abort installations (needs the daemon)
     Install(Install),
-    /// Delete servers with all their files (needs the daemon)
+    /// Delete servers (needs the daemon). Their files and local backups are kept for a day
     Delete(Delete),
+    /// List deleted servers that are kept, or bring one back
+    RestoreDeleted(RestoreDeleted),
     /// Show events
     Events(Events),
     /// Show the console output or the install log of a server
     Logs(Logs),
     /// Copy files and directories into a server's directory, or out of it
     Cp(Cp),
+    /// Make, list, restore, verify and remove backups
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Write a server with all its files to standard output, to move it to another node
+    Export(Export),
+    /// Create a server from standard input, as `alula export` has written it (needs the daemon)
+    Import,
     /// Print a report about the node for people who help you; it contains no secrets and is sent nowhere
     Diagnostics(Diagnostics),
     /// Print the version
@@ -282,9 +291,33 @@ pub struct Install {
     pub targets: Targets,
 }
 
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alula export lobby > lobby.tar\n  alula export lobby | ssh other-node alula import"
+)]
+pub struct Export {
+    /// Write its local backups, too
+    #[arg(long)]
+    pub with_backups: bool,
+    #[command(flatten)]
+    pub one: One,
+}
+
+/// Arguments of `restore-deleted`.
+#[derive(Debug, Args)]
+pub struct RestoreDeleted {
+    /// The deleted server, by name, UUID, or its beginning (at least 4 characters); without it they are listed
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+}
+
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct Delete {
+    /// Remove the files at once and for good
+    #[arg(long)]
+    pub now: bool,
     /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
@@ -318,6 +351,134 @@ pub struct Cp {
     /// Where to: a path of this host, or SERVER:PATH. Into a directory that exists; files that exist are replaced
     #[arg(value_name = "TO")]
     pub to: OsString,
+}
+
+/// Sub-commands of `backup`.
+#[derive(Debug, Subcommand)]
+pub enum Backup {
+    /// Make a backup of a server, while it runs (needs the daemon)
+    Create(CreateBackup),
+    /// List backups, and what is wrong with them
+    List(Select),
+    /// Restore a backup, or single files of it (needs the daemon). The server is stopped meanwhile, and started again
+    Restore(RestoreBackup),
+    /// Bring the files back that the latest restore has replaced; again: those of the restore (needs the daemon)
+    Undo(UndoRestore),
+    /// Remove a backup, or end one that is being made (needs the daemon)
+    Delete(DeleteBackup),
+    /// Read archives to their end and compare them with the record (needs the daemon)
+    Verify(VerifyBackups),
+    /// Write the archive of a backup (tar.gz) to standard output
+    Export(BackupOf),
+    /// List the files in a backup
+    Ls(ListBackup),
+    /// Write a file of a backup to standard output
+    Cat(CatBackup),
+}
+
+/// A backup of a server.
+#[derive(Debug, Args)]
+pub struct BackupOf {
+    #[command(flatten)]
+    pub one: One,
+    /// The backup, by its UUID or its beginning (at least 4 characters), or `latest`
+    #[arg(value_name = "BACKUP")]
+    pub backup: String,
+}
+
+/// Arguments of `backup create`.
+#[derive(Debug, Args)]
+pub struct CreateBackup {
+    #[command(flatten)]
+    pub one: One,
+    /// A file of patterns of files to leave out, one a line, as in .gitignore; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub ignore_file: Option<PathBuf>,
+    /// Wait until it is complete
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// Arguments of `backup restore`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  alula backup restore lobby latest --wait\n  alula backup restore lobby 7c9e world/level.dat server.properties"
+)]
+pub struct RestoreBackup {
+    #[command(flatten)]
+    pub backup: BackupOf,
+    /// Only these files and directories of the backup; all of them if none is named
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<String>,
+    /// Keep files that the backup does not have. This is the default
+    #[arg(long, conflicts_with = "truncate")]
+    pub keep_files: bool,
+    /// Remove files that the backup does not have
+    #[arg(long, conflicts_with = "paths")]
+    pub truncate: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wait until it is complete
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// Arguments of `backup undo`.
+#[derive(Debug, Args)]
+pub struct UndoRestore {
+    #[command(flatten)]
+    pub one: One,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Wait until it is complete
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// Arguments of `backup delete`.
+#[derive(Debug, Args)]
+pub struct DeleteBackup {
+    #[command(flatten)]
+    pub backup: BackupOf,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `backup verify`.
+#[derive(Debug, Args)]
+pub struct VerifyBackups {
+    /// The server, by name, UUID, or its beginning (at least 4 characters); all servers if none is named
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+    /// The backup, by its UUID or its beginning (at least 4 characters), or `latest`; all backups if none is named
+    #[arg(value_name = "BACKUP")]
+    pub backup: Option<String>,
+    /// Wait for the results; a damaged archive is a failure then
+    #[arg(short, long)]
+    pub wait: bool,
+}
+
+/// Arguments of `backup ls`.
+#[derive(Debug, Args)]
+pub struct ListBackup {
+    #[command(flatten)]
+    pub backup: BackupOf,
+    /// Only this file or directory, and what is below it
+    #[arg(value_name = "PATH")]
+    pub path: Option<OsString>,
+}
+
+/// Arguments of `backup cat`.
+#[derive(Debug, Args)]
+pub struct CatBackup {
+    #[command(flatten)]
+    pub backup: BackupOf,
+    /// The file
+    #[arg(value_name = "PATH")]
+    pub path: OsString,
 }
 
 /// Arguments of `events`.

@@ -5,6 +5,7 @@ use anstyle::Style;
 use super::arguments::Select;
 use super::error::CliError;
 use super::node::Node;
+use super::operations;
 use super::output::{Cell, Printer, notify, span, table, tone};
 use super::server::ServerView;
 use crate::model::{Phase, Timestamp};
@@ -20,6 +21,11 @@ const UNOBSERVED: &str = "not observed yet; the daemon lists the engine's contai
 /// # Errors
 /// A name matches no server, or the daemon does not answer.
 pub async fn run(node: &Node, arguments: &Select, printer: Printer) -> Result<(), CliError> {
+    if let [first, servers @ ..] = arguments.servers.as_slice()
+        && first == operations::WORD
+    {
+        return operations::run(node, servers, printer).await;
+    }
     node.warn_without_daemon("phases and states are the last known ones");
     let servers = node.pick(&arguments.servers).await?;
     if servers.is_empty() {

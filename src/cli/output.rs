@@ -14,6 +14,8 @@ use unicode_width::UnicodeWidthStr;
 use super::error::CliError;
 use crate::model::Timestamp;
 
+pub use crate::progress::size as bytes;
+
 /// The format of data on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
@@ -206,16 +208,6 @@ pub fn span(span: Duration) -> String {
         120..=7_199 => format!("{}m", seconds / 60),
         7_200..=172_799 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-/// A number of bytes in the largest unit that leaves at least one.
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    let unit = (bytes.max(1).ilog2() as usize / 10).min(UNITS.len());
-    match unit.checked_sub(1) {
-        None => format!("{bytes} B"),
-        Some(index) => format!("{:.1} {}", bytes as f64 / 1024_f64.powi(unit as i32), UNITS[index]),
     }
 }
 

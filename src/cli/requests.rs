@@ -64,7 +64,7 @@ async fn post(
 pub async fn delete(node: &Node, arguments: &Delete, printer: Printer) -> Result<(), CliError> {
     let client = node.daemon()?;
     let servers = node.pick(&arguments.targets.servers).await?;
-    if !arguments.yes && !confirmed(&servers)? {
+    if !arguments.yes && !confirmed(&servers, arguments.now)? {
         notify("nothing was deleted");
         return Err(CliError::Reported);
     }
@@ -72,10 +72,14 @@ pub async fn delete(node: &Node, arguments: &Delete, printer: Printer) -> Result
         if !crate::requests::wanted(&server.requests) {
             return Ok("is being deleted already");
         }
-        client.call(Method::DELETE, &format!("/local/servers/{}", server.uuid), Bytes::new()).await?;
+        let path = format!("/local/servers/{}?now={}", server.uuid, arguments.now);
+        client.call(Method::DELETE, &path, Bytes::new()).await?;
         Ok("deletion accepted")
     };
     let result = each(&servers, printer, delete).await;
+    if !arguments.now {
+        notify("files and local backups are kept for a day: `alula restore-deleted` brings them back");
+    }
     if node.has_panel && servers.iter().any(is_listed_by_panel) {
         notify("a server that its panel still lists comes back with its next list; delete it there too");
     }
@@ -88,20 +92,29 @@ fn is_listed_by_panel(server: &ServerView) -> bool {
 }
 
 /// Asks at the terminal whether the servers are to be deleted.
-fn confirmed(servers: &[ServerView]) -> Result<bool, CliError> {
-    if !io::stdin().is_terminal() {
-        let message = "refusing to delete without confirmation: stdin is not a terminal (use --yes)";
-        return Err(CliError::Usage(message.into()));
-    }
-    for server in servers {
+fn confirmed(servers: &[ServerView], now: bool) -> Result<bool, CliError> {
+    for server in servers.iter().filter(|_| io::stdin().is_terminal()) {
         notify(&format!("{}  {}", server.uuid, server.name()));
     }
     let what = if servers.len() == 1 { "this server" } else { "these servers" };
+    let how = if now { "with all files and containers, for good" } else { "and keep the files for a day" };
+    confirm("delete", &format!("Delete {what} {how}?"))
+}
+
+/// Asks a question at the terminal. `action` is what needs the answer.
+///
+/// # Errors
+/// There is no terminal, or it cannot be read.
+pub fn confirm(action: &str, question: &str) -> Result<bool, CliError> {
+    if !io::stdin().is_terminal() {
+        let message = format!("refusing to {action} without confirmation: stdin is not a terminal (use --yes)");
+        return Err(CliError::Usage(message));
+    }
     let mut answer = String::new();
-    write!(io::stderr(), "Delete {what} with all files and containers, for good? [y/N] ")
+    write!(io::stderr(), "{question} [y/N] ")
         .and_then(|()| io::stderr().flush())
         .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(|error| CliError::Failed(format!("cannot ask for confirmation, nothing was deleted: {error}")))?;
+        .map_err(|error| CliError::Failed(format!("cannot ask for confirmation, nothing was done: {error}")))?;
     Ok(is_yes(&answer))
 }
 

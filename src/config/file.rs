@@ -15,7 +15,7 @@ mod alula;
 mod docker;
 mod system;
 
-pub use alula::{AlulaFile, PullPolicy};
+pub use alula::{AlulaFile, BackupScheduleFile, KeepFile, PullPolicy};
 pub use docker::{DockerFile, LogConfigFile, NetworkFile, OverheadFile, RegistryFile};
 pub use system::{BackupsFile, SftpFile, SystemFile, TransfersFile};
 

@@ -11,10 +11,12 @@ use super::backups::{storage_pool, transfer_limit};
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
+use super::schedules;
 use super::{
     ApiConfig, BackupsConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries,
     SftpConfig, SocketAccess, Variables,
 };
+use crate::schedule::BackupSchedule;
 
 /// Starts at the same time after a boot, where the file leaves it open: at least as many.
 const MIN_STARTS: usize = 4;
@@ -91,6 +93,10 @@ pub struct NodeConfig {
     pub remove_backups_on_server_delete: bool,
     /// How backups are made and restored.
     pub backups: BackupsConfig,
+    /// Whether the files of a server that the panel deletes are kept for a while.
+    pub keep_deleted_by_panel: bool,
+    /// Backups that are made by time.
+    pub backup_schedules: Vec<BackupSchedule>,
     /// Bytes per second of all transfers together; `None` for no limit.
     pub transfer_limit: Option<u64>,
     /// The storage that this node shares with others: a server that is transferred between them is not copied.
@@ -233,6 +239,7 @@ impl NodeConfig {
         let allowed_mounts = allowed_mounts(&file.allowed_mounts, lenient);
         let files = FilesConfig::resolve(file, lenient);
         let backups = BackupsConfig::resolve(&system.backups, lenient);
+        let backup_schedules = lenient.require(schedules::resolve(&alula.backups, &timezone));
         let transfer_limit = transfer_limit(&system.transfers, lenient);
         let invalid = std::mem::take(&mut lenient.1);
         if !invalid.is_empty() {
@@ -249,7 +256,9 @@ impl NodeConfig {
         else {
             return Err(invalid);
         };
-        let (Some(starts), Some(range)) = (starts, range) else { return Err(invalid) };
+        let (Some(starts), Some(range), Some(backup_schedules)) = (starts, range, backup_schedules) else {
+            return Err(invalid);
+        };
         let adjusted = std::mem::take(&mut lenient.0);
         Ok(Self {
             source: source.to_owned(),
@@ -290,6 +299,8 @@ impl NodeConfig {
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             backups,
+            backup_schedules,
+            keep_deleted_by_panel: alula.trash.panel,
             transfer_limit,
             storage_pool: storage_pool(&system.transfers),
             workers,

@@ -1,7 +1,7 @@
 //! The archives of local backups, in the node's backup directory, which only the daemon writes.
 //!
 //! ```text
-//! {backup}/{server}/{backup}.tar.gz        a complete archive
+//! {backup}/{server}/{backup}.tar.gz        a complete archive; of Pterodactyl's Wings {backup}/{backup}.tar.gz
 //! {backup}/{server}/{backup}.upload         links and ETags of its upload, until the panel has acknowledged the report
 //! {backup}/{server}/.{backup}.tar.gz.new   an archive that is being written; one of an earlier process is removed
 //! ```
@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::tree::Entry;
@@ -36,7 +37,7 @@ pub struct NewArchive {
 }
 
 /// A file in a server's folder of backups.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupFile {
     /// The backup that its name says.
     pub id: Uuid,
@@ -50,9 +51,11 @@ impl Layout {
         self.directories.backup.join(id.to_string())
     }
 
-    /// The path of a backup's archive.
+    /// The path of a backup's archive. Pterodactyl's Wings has kept them without a folder for each server: one that is there stays there.
     pub fn backup_archive(&self, id: ServerId, backup: Uuid) -> PathBuf {
-        self.backups(id).join(format!("{backup}{EXTENSION}"))
+        let name = format!("{backup}{EXTENSION}");
+        let (path, flat) = (self.backups(id).join(&name), self.directories.backup.join(&name));
+        if !path.exists() && flat.is_file() { flat } else { path }
     }
 
     /// Begins the archive of a backup, instead of one that an earlier process has begun.
@@ -190,22 +193,12 @@ impl Layout {
 impl BackupFile {
     /// The record's entry for an archive that has none: another daemon has made it.
     pub fn adopted(&self, at: Timestamp) -> Backup {
+        let archive = BackupArchive { bytes: self.bytes, ..BackupArchive::default() };
+        let message = "made by another daemon".to_owned();
         Backup {
-            id: self.id,
-            at,
-            by: Requester::Takeover,
-            storage: BackupStorage::Local,
-            ignore: String::new(),
-            archive: Some(BackupArchive { bytes: self.bytes, ..BackupArchive::default() }),
-            result: Some(BackupResult {
-                succeeded: true,
-                message: "made by another daemon".to_owned(),
-                at,
-                parts: Vec::new(),
-            }),
-            reported: true,
-            deleting: false,
-            detached: false,
+            archive: Some(archive),
+            result: Some(BackupResult { succeeded: true, message, at, parts: Vec::new() }),
+            ..Backup::new(self.id, at, Requester::Takeover, BackupStorage::Local)
         }
     }
 }
@@ -273,4 +266,71 @@ fn remove(path: &Path) -> Result<bool, FilesError> {
 
 fn sync_folder(folder: &Path) -> Result<(), FilesError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(FilesError::disk("sync", folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::super::tests::{id, layout};
+    use super::*;
+
+    const BACKUP: Uuid = Uuid::from_u128(7);
+
+    #[test]
+    fn an_archive_has_its_name_when_it_is_complete() {
+        let (_folder, layout) = layout();
+        let path = layout.backup_archive(id(), BACKUP);
+        let mut begun = layout.create_backup(id(), BACKUP).unwrap();
+        begun.write_all(b"half").unwrap();
+        assert!(layout.open_backup(id(), BACKUP).unwrap().is_none());
+        // A process that was killed leaves it.
+        std::mem::forget(begun);
+        let mut archive = layout.create_backup(id(), BACKUP).unwrap();
+        archive.write_all(b"whole").unwrap();
+        archive.keep().unwrap();
+        let (_, entry) = layout.open_backup(id(), BACKUP).unwrap().unwrap();
+        assert_eq!((entry.size, entry.mode), (5, 0o600));
+        assert_eq!(layout.list_backups(id()).unwrap(), [BackupFile { id: BACKUP, bytes: 5 }]);
+        fs::write(upload_journal(&path), "x").unwrap();
+        assert!(layout.remove_backup(id(), BACKUP).unwrap());
+        assert!(!layout.backups(id()).exists(), "nothing is left");
+        assert!(!layout.remove_backup(id(), BACKUP).unwrap());
+    }
+
+    #[test]
+    fn one_that_is_given_up_leaves_nothing() {
+        let (_folder, layout) = layout();
+        drop(layout.create_backup(id(), BACKUP).unwrap());
+        assert_eq!(fs::read_dir(layout.backups(id())).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_archive_is_not_opened() {
+        let (_folder, layout) = layout();
+        fs::create_dir_all(layout.backups(id())).unwrap();
+        let path = layout.backup_archive(id(), BACKUP);
+        fs::create_dir(&path).unwrap();
+        assert!(layout.open_backup(id(), BACKUP).is_err());
+        fs::remove_dir(&path).unwrap();
+        symlink("/etc/passwd", &path).unwrap();
+        assert!(layout.open_backup(id(), BACKUP).is_err(), "no link is followed");
+        assert!(layout.list_backups(id()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_archive_of_pterodactyl_stays_where_it_is() {
+        let (_folder, layout) = layout();
+        let flat = layout.backups(id()).with_file_name(format!("{BACKUP}.tar.gz"));
+        fs::create_dir_all(flat.parent().unwrap()).unwrap();
+        fs::write(&flat, "old").unwrap();
+        let inode = fs::metadata(&flat).unwrap().ino();
+        assert_eq!(layout.open_backup(id(), BACKUP).unwrap().unwrap().1.inode, inode);
+        assert!(layout.remove_backup(id(), BACKUP).unwrap() && !flat.exists());
+        let mut new = layout.create_backup(id(), BACKUP).unwrap();
+        new.write_all(b"new").unwrap();
+        new.keep().unwrap();
+        assert!(layout.backups(id()).join(format!("{BACKUP}.tar.gz")).exists());
+    }
 }

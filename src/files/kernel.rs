@@ -203,6 +203,23 @@ pub(super) fn open_handle(file: BorrowedFd<'_>, handle: &[u8]) -> io::Result<Own
     Ok(unsafe { OwnedFd::from_raw_fd(opened as libc::c_int) })
 }
 
+/// Sets how disks serve this thread, compared with others.
+pub(super) fn set_io_priority(priority: IoPriority) -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS`; with 0 as the process it is this thread.
+    const PROCESS: libc::c_int = 1;
+    // SAFETY: the call takes integers only.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, priority as libc::c_int) })
+}
+
+/// A class of `linux/ioprio.h`, shifted to its bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum IoPriority {
+    /// What follows from the thread's niceness.
+    Default = 0,
+    /// Served when nothing else waits.
+    Idle = 3 << 13,
+}
+
 /// The pages of a part of a file that are in memory. Since Linux 6.5.
 pub(super) fn cached_pages(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<u64> {
     /// `cachestat`, which has this number on every architecture.

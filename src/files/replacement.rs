@@ -6,18 +6,18 @@
 //! ```text
 //! begin_replacement      an empty tree beside the server's files, or a copy of them by reflinks where the present files stay
 //!   Staging::tree        filled by the caller, within the server's limit
-//!   Staging::seal        owners set, flushed; from here on `begin_replacement` is not needed again
+//!   Staging::finish      owners set, flushed; from here on `begin_replacement` is not needed again
 //! exchange_replacement   with the server stopped: the tree becomes the server's files, the former ones are kept
 //! undo_replacement       the former files are the server's again; an exchange brings the restored ones back
 //! remove_former          the former files are given up
 //! ```
 //!
-//! After a restart [`replacement`](Layout::replacement) returns how far an operation is: before `Sealed` the job begins again (or
-//! reopens the tree to continue it), from `Sealed` on it calls `exchange_replacement`. Before anything else uses the server's files after a restart, call
-//! [`complete_replacement`](Layout::complete_replacement). When a job is over, and at boot,
-//! [`sweep_replacement`](Layout::sweep_replacement) removes what no job refers to. Only one job works on the files of a
-//! server at a time, and none of its containers runs while they are exchanged. Afterwards the account of the server has to be
-//! measured again ([`DiskAccounts::not_measured`](super::DiskAccounts::not_measured)).
+//! After a restart [`replacement`](Layout::replacement) returns how far an operation is: before `Ready` the job begins again (or
+//! reopens the tree to continue it), from `Ready` on it calls `exchange_replacement`. Before anything else uses the server's files
+//! after a restart, call [`complete_replacement`](Layout::complete_replacement). When a job is over, and at boot,
+//! [`sweep_replacement`](Layout::sweep_replacement) removes what no job refers to. Only one job works on the files of a server at a
+//! time, and none of its containers runs while they are exchanged. Afterwards the account of the server has to be measured again
+//! ([`DiskAccounts::not_measured`](super::DiskAccounts::not_measured)).
 //!
 //! What is on disk: `siblings.rs` has the folders, `replacement/operation.rs` the phases. ADR 47 has the reasons.
 
@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 
 use uuid::Uuid;
 
-use super::siblings::{Siblings, TREE, remove_folder};
+use super::siblings::{Siblings, TREE, is_missing, remove_folder};
 use super::{FilesError, Layout};
 use crate::model::{Incoming, ServerId};
 
@@ -114,14 +114,14 @@ impl Layout {
         Ok(Operation::load(&Siblings::of(self, id).former())?.map(|operation| operation.summary()))
     }
 
-    /// Makes a sealed tree the server's files. Completes what an earlier call has begun, and does nothing if it is done. After
+    /// Makes a finished tree the server's files. Completes what an earlier call has begun, and does nothing if it is done. After
     /// [`undo_replacement`](Self::undo_replacement) the restored files come back.
     ///
     /// # Errors
-    /// No tree of this token is sealed, the merged files exceed the limit (nothing is changed then), or the disk fails: call it again.
+    /// No tree of this token is ready, the merged files exceed the limit (nothing is changed then), or the disk fails: call it again.
     pub fn exchange_replacement(&self, id: ServerId, token: Uuid) -> Result<(), ReplacementError> {
         let siblings = Siblings::of(self, id);
-        let found = find(&siblings, token)?.filter(|(_, operation)| operation.phase >= Phase::Sealed);
+        let found = find(&siblings, token)?.filter(|(_, operation)| operation.phase >= Phase::Ready);
         let Some((folder, mut operation)) = found else { return Err(ReplacementError::NotReady { token }) };
         if operation.phase == Phase::Undoing {
             self.turn_back(&siblings, &folder, &mut operation)?;
@@ -154,19 +154,33 @@ impl Layout {
         let mut completed = false;
         for folder in [siblings.staging(), siblings.former()] {
             let Some(mut operation) = Operation::load(&folder)? else { continue };
-            let kept = folder == siblings.former();
+            if !operation.is_interrupted(folder == siblings.former()) {
+                continue;
+            }
             match operation.phase {
-                Phase::Exchanging => self.turn_forward(&siblings, &folder, &mut operation)?,
-                Phase::Exchanged if operation.marked || !kept => {
-                    self.turn_forward(&siblings, &folder, &mut operation)?;
-                }
-                Phase::Undoing => self.turn_back(&siblings, &folder, &mut operation)?,
-                Phase::Undone if operation.marked => self.turn_back(&siblings, &folder, &mut operation)?,
-                _ => continue,
+                Phase::Undoing | Phase::Undone => self.turn_back(&siblings, &folder, &mut operation)?,
+                _ => self.turn_forward(&siblings, &folder, &mut operation)?,
             }
             completed = true;
         }
         Ok(completed)
+    }
+
+    /// Whether a crash has interrupted a replacement: until it is completed the server's files may be missing.
+    pub fn is_replacement_interrupted(&self, id: ServerId) -> bool {
+        let siblings = Siblings::of(self, id);
+        [(siblings.staging(), false), (siblings.former(), true)].into_iter().any(|(folder, kept)| {
+            // One that cannot be read is an error of what completes it.
+            Operation::load(&folder).map_or(true, |found| found.is_some_and(|found| found.is_interrupted(kept)))
+        })
+    }
+
+    /// Whether [`sweep_replacement`](Self::sweep_replacement) has something to do.
+    pub fn is_replacement_left(&self, id: ServerId, keep: Option<Uuid>) -> bool {
+        let siblings = Siblings::of(self, id);
+        let staging = siblings.staging();
+        let kept = || Operation::load(&staging).is_ok_and(|found| found.is_some_and(|found| Some(found.token) == keep));
+        !is_missing(&siblings.removing()) || !is_missing(&staging) && !kept() || self.is_replacement_interrupted(id)
     }
 
     /// Removes the files that were replaced, or those of a replacement that was undone.
@@ -233,7 +247,7 @@ impl Layout {
         }
     }
 
-    /// Brings an operation from `Sealed`, or from `Undone`, to `Exchanged`.
+    /// Brings an operation from `Ready`, or from `Undone`, to `Exchanged`.
     fn turn_forward(
         &self,
         siblings: &Siblings,

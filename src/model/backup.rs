@@ -44,6 +44,29 @@ pub struct Backup {
     /// The panel no longer knows it: its file stays until a command removes it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub detached: bool,
+    /// The name of the schedule that has made it, which may remove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The container whose commands before this backup were begun, until those after it were carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quieted: Option<String>,
+    /// Its archive is to be read and compared with the record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verifying: bool,
+    /// What was found when that was done last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<BackupVerification>,
+}
+
+/// What reading an archive has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupVerification {
+    pub at: Timestamp,
+    /// The archive is complete, and the one that was made.
+    pub ok: bool,
+    /// For people.
+    pub message: String,
 }
 
 /// Where a backup is kept.
@@ -126,6 +149,9 @@ pub struct Restore {
     pub from: RestoreFrom,
     /// Whether files that the archive does not have are removed.
     pub truncate: bool,
+    /// Only these paths, and what is below them; all if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     /// The server ran, and is started again afterwards. A panel starts it itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub then_start: bool,
@@ -145,13 +171,16 @@ pub enum RestoreFrom {
     Local,
     /// A link that the panel has signed.
     Url(String),
+    /// The files that the restore with this token has replaced; or, after that was undone, those that it had brought.
+    #[serde(rename_all = "camelCase")]
+    Former { restore: Uuid, back: bool },
 }
 
 impl RestoreFrom {
     /// Where the backup is kept.
     pub fn storage(&self) -> BackupStorage {
         match self {
-            RestoreFrom::Local => BackupStorage::Local,
+            RestoreFrom::Local | RestoreFrom::Former { .. } => BackupStorage::Local,
             RestoreFrom::Url(_) => BackupStorage::S3,
         }
     }
@@ -167,6 +196,13 @@ pub struct RestoreResult {
     pub at: Timestamp,
 }
 
+impl Restore {
+    /// Whether it exchanges the files that a restore has replaced, and those that it has brought.
+    pub fn is_undo(&self) -> bool {
+        matches!(self.from, RestoreFrom::Former { .. })
+    }
+}
+
 impl Backup {
     /// Whether it is still to be made.
     pub fn is_pending(&self) -> bool {
@@ -176,6 +212,31 @@ impl Backup {
     /// Whether its result is still to be reported.
     pub fn is_unreported(&self) -> bool {
         self.result.is_some() && !self.reported && !self.deleting
+    }
+
+    /// A backup that is to be made.
+    pub fn new(id: Uuid, at: Timestamp, by: Requester, storage: BackupStorage) -> Self {
+        Self {
+            id,
+            at,
+            by,
+            storage,
+            ignore: String::new(),
+            archive: None,
+            result: None,
+            reported: by != Requester::Panel,
+            deleting: false,
+            detached: false,
+            schedule: None,
+            quieted: None,
+            verifying: false,
+            verified: None,
+        }
+    }
+
+    /// Whether its archive was found damaged or missing.
+    pub fn is_damaged(&self) -> bool {
+        !self.deleting && self.verified.as_ref().is_some_and(|verified| !verified.ok)
     }
 
     /// Whether its archive is in the node's backup directory, complete.

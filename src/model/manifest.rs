@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ServerId;
+use super::backup_hooks::BackupHooks;
 use super::resources::Resources;
 use super::restart::Restart;
 use super::settings::{Process, Settings};
@@ -80,6 +81,9 @@ pub struct Spec {
     /// less than `system.crash_detection.timeout` of the node's configuration ago.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
+    /// Console commands around backups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupHooks>,
     /// Resources that no panel knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -108,6 +108,12 @@ pub enum Reason {
     BackupCompleted,
     /// A backup could not be made.
     BackupFailed,
+    /// The archive of a backup is damaged or missing.
+    BackupDamaged,
+    /// The archive of a backup was read, and is the one that was made.
+    BackupVerified,
+    /// A console command around a backup could not be sent, or its answer did not come in time.
+    BackupHookFailed,
     /// The server's own list of files that backups leave out cannot be used.
     IgnoreListInvalid,
     /// A backup was removed.

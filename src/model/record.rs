@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use strum::Display;
 use uuid::Uuid;
@@ -33,9 +35,18 @@ pub struct Record {
     /// Backups, oldest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backups: Vec<Backup>,
+    /// Of each schedule of backups, by its name: the time through which its times were handled.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub scheduled: BTreeMap<String, Timestamp>,
+    /// If it is deleted by hand, its files are kept for a while.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keep_deleted: bool,
     /// The latest restore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore: Option<Restore>,
+    /// Earlier restores whose results are still to be reported.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_restores: Vec<Restore>,
     /// The files that the latest restore has replaced, until they are removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub former_files: Option<FormerFiles>,
@@ -65,6 +76,9 @@ pub struct FormerFiles {
     /// They are to be removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// The restore was undone: these are the files that it had brought.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undone: bool,
 }
 
 /// The progress of power requests.
@@ -207,6 +221,32 @@ impl Record {
     /// The restore that has not ended.
     pub fn pending_restore(&self) -> Option<&Restore> {
         self.restore.as_ref().filter(|restore| restore.result.is_none())
+    }
+
+    /// Begins a restore, unless one is pending. What the one before it has left to do is not lost.
+    pub fn begin_restore(&mut self, mut restore: Restore) {
+        if self.pending_restore().is_some() {
+            return;
+        }
+        if let Some(earlier) = self.restore.take() {
+            restore.then_start |= earlier.then_start;
+            self.earlier_restores.extend(Some(earlier).filter(|earlier| !earlier.reported));
+        }
+        self.restore = Some(restore);
+    }
+
+    /// The restores whose results are still to be reported.
+    pub fn unreported_restores(&self) -> impl Iterator<Item = &Restore> {
+        let restores = self.earlier_restores.iter().chain(&self.restore);
+        restores.filter(|restore| restore.result.is_some() && !restore.reported)
+    }
+
+    /// The result of a restore was acknowledged or rejected.
+    pub fn restore_reported(&mut self, token: Uuid) {
+        self.earlier_restores.retain(|restore| restore.token != token);
+        if let Some(restore) = self.restore.as_mut().filter(|restore| restore.token == token) {
+            restore.reported = true;
+        }
     }
 
     /// The transfer that goes on.

@@ -83,6 +83,8 @@ pub enum Requester {
     Manifest,
     /// The takeover from Wings, which ran the server.
     Takeover,
+    /// A schedule of the node's configuration.
+    Schedule,
 }
 
 impl Requester {

@@ -93,6 +93,8 @@ pub enum ConditionType {
     DiskLimitEnforced,
     /// The latest backup has succeeded. Present only if there is one.
     BackedUp,
+    /// The archives of all backups are intact. Present only while a damaged one is known.
+    BackupsIntact,
     /// The latest restore has succeeded. Present only until it has.
     Restored,
     /// The latest transfer has succeeded. Present only until it has ended, and after one that has failed.
@@ -113,6 +115,7 @@ impl ConditionType {
             | ConditionType::UpToDate
             | ConditionType::LimitsEnforced
             | ConditionType::BackedUp
+            | ConditionType::BackupsIntact
             | ConditionType::DiskLimitEnforced => false,
             ConditionType::Restored => reason != Reason::RestoreFailed,
             ConditionType::Transferred => reason != Reason::TransferFailed,

@@ -105,11 +105,11 @@ impl HttpPanel {
         }
     }
 
-    /// Finds out what a 404 about a backup means, since an archive may be deleted because of it. The panel sends the same to a node
-    /// whose token it does not know: then it says nothing about the backup.
-    async fn explain_unknown_backup(&self, unknown: PanelError) -> PanelError {
+    /// Finds out what a rejection means, since an archive may be deleted or a result dropped because of it. The panel sends 400, 401, 403
+    /// and 404 to a node whose token it does not accept, too: then they say nothing about the backup.
+    async fn explain_backup(&self, rejected: PanelError) -> PanelError {
         match self.exchange.fetch(&Call::get("/servers?page=0&per_page=1".into())).await {
-            Ok(_) => unknown,
+            Ok(_) => rejected,
             Err(PanelError::Rejected { call, status, detail }) => {
                 let detail = format!("{detail}; it does not accept this node's token");
                 PanelError::Failed { call, status, detail, retry_after: None }
@@ -120,7 +120,7 @@ impl HttpPanel {
 
     async fn about_backup<T>(&self, result: Result<T, PanelError>) -> Result<T, PanelError> {
         match result {
-            Err(error) if error.is_unknown() => Err(self.explain_unknown_backup(error).await),
+            Err(error) if error.is_final() => Err(self.explain_backup(error).await),
             result => result,
         }
     }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::server_state::JobError;
+use crate::files::FilesError;
 use crate::files::backup_files::BackupFile;
 use crate::model::{
     Backup, BackupArchive, FormerFiles, Incoming, IncomingSession, PowerState, Reason, Record, ServerId, Transfer, TransferDirection,
@@ -24,6 +25,9 @@ pub enum NotBegun {
     /// The state folder.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The server's folders.
+    #[error(transparent)]
+    Files(#[from] FilesError),
 }
 
 impl Context {
@@ -50,8 +54,12 @@ impl Context {
         if !self.may_come(id) {
             return Err(NotBegun::Exists);
         }
+        // Before a pass may do the same.
+        let layout = self.node.layout.clone();
+        self.store.blocking().run(move || layout.prepare(id)).await?;
         let at = self.clock.now();
         let parked = self.store.get(id).and_then(|snapshot| snapshot.record.parked);
+        let shared = incoming.shared;
         let incoming = Incoming { parked, ..incoming };
         let transfer = Transfer::new(token, at, TransferDirection::Incoming(incoming));
         let began = transfer.clone();
@@ -71,7 +79,13 @@ impl Context {
         };
         match self.store.run(create).await {
             Err(StoreError::Exists(_)) => return Err(NotBegun::Exists),
-            created => created?,
+            Err(error) => {
+                if parked.is_none() {
+                    self.remove_folders(id, shared).await;
+                }
+                return Err(error.into());
+            }
+            Ok(()) => {}
         }
         match self.store.get(id) {
             Some(snapshot) if snapshot.record.transfer.as_ref() == Some(&began) => {}
@@ -79,6 +93,15 @@ impl Context {
         }
         self.store.event(id, at, Reason::Transferring, "the server is being transferred to this node");
         Ok(())
+    }
+
+    /// Removes the folders of a server that was not created.
+    async fn remove_folders(&self, id: ServerId, shared: bool) {
+        let layout = self.node.layout.clone();
+        let remove = move || if shared { layout.remove_server_of_pool(id) } else { layout.remove_server(id, false) };
+        if let Err(error) = self.store.blocking().run(remove).await {
+            tracing::warn!(server.id = %id, %error, "folders of a server that was not created are left");
+        }
     }
 
     /// Records the backups that are about to get their names.
@@ -154,7 +177,8 @@ impl Context {
             };
             transfer.result = Some(result);
             let shared = transfer.incoming().is_some_and(|incoming| incoming.shared);
-            record.former_files = (!shared).then_some(FormerFiles { restore: token, at, removing: true });
+            record.former_files =
+                (!shared).then_some(FormerFiles { restore: token, at, removing: true, undone: false });
             for (id, archive) in backups {
                 record.backups.retain(|known| known.id != id);
                 record.backups.push(received(id, archive, at));

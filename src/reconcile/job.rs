@@ -45,9 +45,15 @@ pub enum JobKind {
     /// Make a backup.
     #[strum(to_string = "make a backup")]
     Backup,
+    /// Send the commands that follow a backup.
+    #[strum(to_string = "send the console commands that follow a backup")]
+    BackupRelease,
     /// Remove the archive of a backup.
     #[strum(to_string = "remove the archive of a backup")]
     BackupRemoval,
+    /// Read the archive of a backup and compare it with the record.
+    #[strum(to_string = "read the archive of a backup and compare it with the record")]
+    BackupVerification,
     /// Replace the server's files by those of a backup.
     #[strum(to_string = "restore a backup")]
     Restore,
@@ -79,7 +85,9 @@ impl JobKind {
             self,
             JobKind::Report
                 | JobKind::Backup
+                | JobKind::BackupRelease
                 | JobKind::BackupRemoval
+                | JobKind::BackupVerification
                 | JobKind::Restore
                 | JobKind::FormerFiles
                 | JobKind::Transfer

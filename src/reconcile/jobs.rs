@@ -4,8 +4,11 @@
 //! subject and finds it again in [`Observed`](super::observed::Observed); a job for another subject replaces those that
 //! [`Subject::replaces`] names, so several of one kind may run.
 
+mod announced;
 mod backup;
+mod backup_hooks;
 mod backup_removal;
+mod backup_verification;
 mod config_files;
 mod image;
 mod install_log;
@@ -64,7 +67,9 @@ fn implementation(kind: JobKind) -> &'static dyn BackgroundJob {
         JobKind::Report => &report::Report,
         JobKind::Removal => &removal::RemoveFiles,
         JobKind::Backup => &backup::MakeBackup,
+        JobKind::BackupRelease => &backup_hooks::ReleaseServer,
         JobKind::BackupRemoval => &backup_removal::RemoveBackup,
+        JobKind::BackupVerification => &backup_verification::VerifyBackup,
         JobKind::Restore => &restore::RestoreBackup,
         JobKind::FormerFiles => &restore::RemoveFormerFiles,
         JobKind::Transfer => &transfer::TransferServer,

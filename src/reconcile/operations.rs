@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::file_locks::FileLocks;
 use super::job::Subject;
 use crate::clock::Clock;
 use crate::config::NodeConfig;
 use crate::model::ServerId;
+use crate::pressure::{IoPressure, Yielding};
 use crate::progress::Progress;
 use crate::rate::Rate;
 use crate::tasks::Blocking;
@@ -25,6 +27,8 @@ pub struct RunningOperations {
     backups: Semaphore,
     backup_rate: Rate,
     uploads: Uploads,
+    files: FileLocks,
+    pressure: IoPressure,
     transfer_rate: Arc<Rate>,
     transfers: Transfers,
 }
@@ -67,17 +71,29 @@ impl RunningOperations {
             transfer_rate: Arc::new(Rate::new(node.transfer_limit)),
             transfers: Transfers::new(ignore_certificate_errors),
             uploads: Uploads::new(clock, blocking, rate, ignore_certificate_errors),
+            files: FileLocks::default(),
+            pressure: IoPressure::default(),
         }
     }
 
-    /// The rate at which all backups and restores together use the disk.
-    pub fn backup_rate(&self) -> &Rate {
-        &self.backup_rate
+    /// What a backup or restore calls with the bytes that it is about to move: keeps the rate that they share, and gives way to programs
+    /// that wait for disks. Blocks.
+    pub fn pace(&self) -> impl Fn(u64) + Sync + '_ {
+        let yielding = Yielding::new(&self.pressure);
+        move |bytes| {
+            self.backup_rate.take_blocking(bytes);
+            yielding.pause();
+        }
     }
 
     /// Uploads to object stores.
     pub fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// Which jobs use the files of a server.
+    pub fn files(&self) -> &FileLocks {
+        &self.files
     }
 
     /// The rate at which servers are received.

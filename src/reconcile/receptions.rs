@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::file_locks::FilesLock;
 use super::operations::RunningOperation;
 use crate::files::replacement::{Phase, Present, ReplacementError};
 use crate::files::tree::Tree;
@@ -26,6 +27,8 @@ use crate::replication::{
 use crate::tasks::Blocking;
 use crate::transfer::{Destination, INSTALL_LOG, ReceiveError, TransferPart, backup_of};
 
+/// What is said of files that were verified before the exchange was interrupted.
+pub const VERIFIED: &str = "its files were verified before an interruption";
 /// The tree of backups and logs.
 const EXTRAS: &str = "extras";
 /// The most backups and logs.
@@ -42,23 +45,24 @@ pub struct Receptions {
 }
 
 impl Receptions {
-    /// The session of this transfer, which is opened if it is not open and `operation` still lists it. Blocks.
+    /// The session of this transfer, if it is open.
+    pub fn get(&self, id: ServerId, token: Uuid) -> Option<Arc<Reception>> {
+        self.lock().get(&id).filter(|known| known.at.token == token).cloned()
+    }
+
+    /// Opens the session of this transfer, if `operation` still lists it. Blocks.
     ///
     /// # Errors
     /// The disk's error.
     pub fn open(
         &self,
         destination: &Destination,
+        files: FilesLock,
         operation: impl FnOnce() -> Option<RunningOperation>,
     ) -> Result<Arc<Reception>, ReceiveError> {
         let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = self.lock().get(&destination.server) {
-            if known.at.token == destination.token {
-                return Ok(known.clone());
-            }
-        }
         let operation = operation().ok_or(ReceiveError::Cancelled)?;
-        let reception = Arc::new(Reception::open(destination, operation)?);
+        let reception = Arc::new(Reception::open(destination, files, operation)?);
         self.lock().insert(destination.server, reception.clone());
         Ok(reception)
     }
@@ -94,6 +98,8 @@ pub struct Reception {
     /// Blocks are stored at the same time; a manifest and a verification are alone.
     gate: RwLock<()>,
     _operation: RunningOperation,
+    /// Nothing else uses the server's files.
+    _files: FilesLock,
 }
 
 impl std::fmt::Debug for Reception {
@@ -103,9 +109,8 @@ impl std::fmt::Debug for Reception {
 }
 
 impl Reception {
-    fn open(at: &Destination, operation: RunningOperation) -> Result<Self, ReceiveError> {
+    fn open(at: &Destination, files_lock: FilesLock, operation: RunningOperation) -> Result<Self, ReceiveError> {
         let at = Destination { progress: operation.progress().clone(), ..at.clone() };
-        at.layout.prepare(at.server)?;
         let staging = match at.layout.reopen_replacement(at.server, at.token)? {
             Some(staging) => staging,
             None => {
@@ -115,7 +120,7 @@ impl Reception {
         };
         let (folder, files, extras) =
             (staging.folder().to_owned(), staging.tree().clone(), staging.tree_beside(EXTRAS)?);
-        Ok(Self { at, folder, files, extras, gate: RwLock::new(()), _operation: operation })
+        Ok(Self { at, folder, files, extras, gate: RwLock::new(()), _operation: operation, _files: files_lock })
     }
 
     /// Ends when the session does.
@@ -236,10 +241,13 @@ impl Reception {
     pub fn complete(&self, root: Hash) -> Result<String, ReceiveError> {
         let _alone = self.alone();
         self.check_open()?;
+        if complete_verified(&self.at)? {
+            return Ok(VERIFIED.to_owned());
+        }
         let summary = self.verify(TransferPart::Files, root)?;
         let (layout, server, token) = (&self.at.layout, self.at.server, self.at.token);
         let staging = layout.reopen_replacement(server, token)?.ok_or(ReplacementError::NotReady { token })?;
-        staging.seal(self.at.progress.cancelled())?;
+        staging.finish(self.at.progress.cancelled())?;
         self.check_open()?;
         layout.exchange_replacement(server, token)?;
         Ok(format!("received {} names with {} bytes", summary.entries, summary.bytes))
@@ -317,7 +325,7 @@ impl Reception {
 /// The disk fails: call it again.
 pub fn complete_verified(at: &Destination) -> Result<bool, ReceiveError> {
     let found = at.layout.replacement(at.server, at.token)?;
-    match found.is_some_and(|found| found.phase >= Phase::Sealed) {
+    match found.is_some_and(|found| found.phase >= Phase::Ready) {
         true => at.layout.exchange_replacement(at.server, at.token).map(|()| true).map_err(ReceiveError::from),
         false => Ok(false),
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{CONFIG_FILE, NewServer, OVERRIDE_FILE, Snapshot, SpecProblem, Store, StoreError, manifests};
-use crate::model::{ManagedBy, Manifest, Record, ServerId};
+use crate::model::{Declared, ManagedBy, Manifest, Record, ServerId};
 use crate::yaml::{self, YamlError};
 
 /// What applying a file has changed, or would change.
@@ -60,7 +60,8 @@ impl Store {
             if dry_run {
                 return Ok(Applied::Created);
             }
-            let new = NewServer { manifest, record: Record::default(), requests: Vec::new() };
+            let new =
+                NewServer { manifest, record: Record::default(), requests: Vec::new(), declared: Declared::default() };
             return match self.create_from(text.to_owned(), new) {
                 // Another writer was faster.
                 Err(StoreError::Exists(_)) => self.apply(id, text, dry_run),

@@ -16,7 +16,7 @@ use super::{
     StoreError, lock, manifests, write,
 };
 use crate::atomic::{self, AtomicError, PendingFile};
-use crate::model::{Manifest, Record, Requests, ServerId};
+use crate::model::{Declared, Manifest, Record, Requests, ServerId};
 use crate::requests::{self, NewRequest};
 
 /// How many servers share one pass over the disk. Each keeps one file open.
@@ -30,6 +30,8 @@ pub struct NewServer {
     pub record: Record,
     /// The requests of its creator.
     pub requests: Vec<NewRequest>,
+    /// The declarative values of the manifest that were handled: they are no requests.
+    pub declared: Declared,
 }
 
 /// A server and whether it was created.
@@ -47,7 +49,17 @@ impl Store {
         new: impl IntoIterator<Item = NewRequest>,
     ) -> Result<Arc<Snapshot>, StoreError> {
         let text = self.render(&manifest)?;
-        self.create_from(text, NewServer { manifest, record, requests: new.into_iter().collect() })
+        let requests = new.into_iter().collect();
+        self.create_from(text, NewServer { manifest, record, requests, declared: Declared::default() })
+    }
+
+    /// As [`Store::create`] for a server that was here before.
+    ///
+    /// # Errors
+    /// As [`Store::create`].
+    pub fn create_again(&self, new: NewServer) -> Result<Arc<Snapshot>, StoreError> {
+        let text = self.render(&new.manifest)?;
+        self.create_from(text, new)
     }
 
     /// As [`Store::create`] for many servers, and faster. The servers are taken from `new` a batch at a time. `then` is called for
@@ -75,7 +87,7 @@ impl Store {
 
     /// Checks what is to be created, and accepts the requests of its spec and then those of its creator.
     fn draft(&self, text: String, new: NewServer) -> Result<Creation, StoreError> {
-        let NewServer { mut manifest, mut record, requests: new } = new;
+        let NewServer { mut manifest, mut record, requests: new, declared } = new;
         let id = manifest.metadata.uuid;
         self.check(id, &text)?;
         let folder = self.folder(id);
@@ -92,8 +104,9 @@ impl Store {
                 Err(found) => problem = Some(found),
             }
         }
-        let declared = requests::declare(&Requests::default(), &record, &manifest.spec, self.inner.clock.now(), true);
-        let requests = accepted(&declared.unwrap_or_default(), &record, new);
+        let handled = Requests { declared, ..Requests::default() };
+        let declared = requests::declare(&handled, &record, &manifest.spec, self.inner.clock.now(), true);
+        let requests = accepted(&declared.unwrap_or(handled), &record, new);
         record.accept_hash(manifest.hash(), self.inner.clock.now());
         Ok(Creation {
             entry: Arc::new(Entry::empty(id, &self.inner.revisions)),

@@ -58,7 +58,12 @@ pub(super) fn load_all(
         if access == Access::Write {
             tidy(&servers.join(id.to_string()));
         }
-        load(servers, *id, access, revisions, now)
+        let found = load(servers, *id, access, revisions, now);
+        if found.is_none() && access == Access::Write {
+            // The end of a removal that a crash has interrupted: it fails if the folder is not empty.
+            let _ = std::fs::remove_dir(servers.join(id.to_string()));
+        }
+        found
     });
     Ok(loaded.into_iter().flatten().collect())
 }

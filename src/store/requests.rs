@@ -86,7 +86,12 @@ impl Store {
         let writer = entry.for_writing()?;
         let before = read(&entry.snapshot).clone();
         let Some(deletion) = requests::deletion(&before.requests).filter(|_| before.wanted()) else { return Ok(false) };
+        // Accepted for the server that is made now.
+        let of_next = |at| at >= deletion.at;
+        let backups = before.record.backups.iter().filter(|backup| backup.is_pending() && of_next(backup.at));
         let record = Record {
+            backups: backups.cloned().collect(),
+            restore: before.record.pending_restore().filter(|restore| of_next(restore.at)).cloned(),
             generation: before.record.generation,
             accepted_hash: before.record.accepted_hash.clone(),
             synced_at: before.record.synced_at,

@@ -11,7 +11,9 @@ use super::SpecProblem;
 use crate::model::image::ImageReference;
 use crate::model::settings::{Allocations, Build, Settings, Stop};
 use crate::model::time::Span;
-use crate::model::{ManagedBy, Manifest, Reason, Resources, Restart, ServerId, Spec, expression};
+use crate::model::{
+    BackupHook, BackupHooks, ManagedBy, Manifest, Reason, Resources, Restart, ServerId, Spec, expression,
+};
 use crate::yaml;
 
 /// Ways to stop a server.
@@ -36,6 +38,7 @@ pub fn mistakes(manifest: &Manifest, folder: ServerId) -> Vec<SpecProblem> {
         ));
     }
     // No panel writes them: a person has.
+    check_backup(manifest.spec.backup.as_ref(), &mut wrong);
     check_restart(manifest.spec.restart.as_ref(), &mut wrong);
     check_resources(manifest.spec.resources.as_ref(), &mut wrong);
     if manifest.metadata.managed_by == ManagedBy::File {
@@ -158,6 +161,24 @@ fn check_restart(restart: Option<&Restart>, wrong: &mut Vec<String>) {
     let spans = restart.into_iter().flat_map(Restart::spans).filter(|(_, _, valid)| !valid);
     wrong
         .extend(spans.map(|(key, span, _)| format!("spec.restart.{key} is {:?}; expected {}", span.0, Restart::SPANS)));
+}
+
+fn check_backup(hooks: Option<&BackupHooks>, wrong: &mut Vec<String>) {
+    let Some(hooks) = hooks else { return };
+    for (key, list) in [("before", &hooks.before), ("after", &hooks.after)] {
+        if list.len() > BackupHooks::MAX {
+            wrong.push(format!("spec.backup.{key} has {} commands; expected at most {}", list.len(), BackupHooks::MAX));
+        }
+        for (number, hook) in list.iter().enumerate() {
+            let key = format!("spec.backup.{key}.{number}");
+            if !hook.is_line() {
+                wrong.push(format!("{key}.command is {:?}; expected one line", hook.command));
+            }
+            if !hook.has_valid_timeout() {
+                wrong.push(format!("{key}.timeout is {:?}; expected {}", hook.timeout.0, BackupHook::TIMEOUTS));
+            }
+        }
+    }
 }
 
 fn check_resources(resources: Option<&Resources>, wrong: &mut Vec<String>) {

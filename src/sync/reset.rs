@@ -1,7 +1,7 @@
 //! The reset of the panel's flags, once after the start of the daemon.
 //!
-//! The panel ends "installing" for every server of the node. So a reset waits until no installation is pending, and a request to
-//! install that is accepted meanwhile waits for the reset: the panel would forget it otherwise.
+//! The panel ends "installing" and "restoring" for every server of the node. So a reset waits until neither is pending, and a request
+//! that is accepted meanwhile waits for the reset: the panel would drop it otherwise.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +106,9 @@ fn installing(snapshot: &Snapshot, now: Timestamp) -> bool {
     if record.parked.is_some() || !snapshot.wanted() {
         return false;
     }
-    record.install.unreported().is_some() || snapshot.asked(now).install().is_some()
+    // The panel shows it as being restored until it has the result.
+    let restoring = record.restore.as_ref().is_some_and(|restore| !restore.reported);
+    restoring || record.install.unreported().is_some() || snapshot.asked(now).install().is_some()
 }
 
 #[cfg(test)]

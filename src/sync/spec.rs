@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::model::manifest::digest;
-use crate::model::{ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
+use crate::model::{Declared, ManagedBy, Manifest, Reason, Record, ServerId, Timestamp};
 use crate::panel::PanelServer;
 use crate::store::{NewServer, Snapshot, Store, StoreError};
 
@@ -53,7 +53,12 @@ impl FetchedSpec {
     pub fn new_server(&self, id: ServerId) -> NewServer {
         let mut record = Record::default();
         self.note_in(&mut record);
-        NewServer { manifest: new_manifest(id, self.server.clone()), record, requests: Vec::new() }
+        NewServer {
+            manifest: new_manifest(id, self.server.clone()),
+            record,
+            requests: Vec::new(),
+            declared: Declared::default(),
+        }
     }
 }
 

@@ -151,7 +151,6 @@ impl Destination {
     /// # Errors
     /// The archive is damaged, refused, or over the limit; or the disk fails.
     pub fn archive(&self, part: PipeReader) -> Result<ReceivedArchive, ReceiveError> {
-        self.layout.prepare(self.server)?;
         let cancelled = self.progress.cancelled();
         let staging =
             self.layout.begin_replacement(self.server, self.token, Present::Discard, self.limit, cancelled)?;
@@ -206,7 +205,6 @@ impl Destination {
     /// # Errors
     /// The data breaks off, or the disk fails.
     pub fn install_log(&self, mut part: impl Read) -> Result<(), ReceiveError> {
-        self.layout.prepare(self.server)?;
         let path = self.layout.install_log(self.server);
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -312,7 +310,7 @@ impl Received {
     pub fn exchange(self, at: &Destination) -> Result<(Vec<(Uuid, BackupArchive)>, String), ReceiveError> {
         self.verified()?;
         let Some(archive) = self.archive else { return Err(ReceiveError::NoArchive) };
-        archive.staging.seal(at.progress.cancelled())?;
+        archive.staging.finish(at.progress.cancelled())?;
         let mut kept = Vec::new();
         for (id, backup) in self.backups {
             kept.push((id, backup.keep()?));

@@ -138,8 +138,10 @@ async fn an_unknown_backup_is_one_that_the_panel_itself_does_not_have() {
     for (token_id, token) in [("OtherTokenId1234", sim.token()), (sim.token_id(), "another")] {
         let config = PanelConfig { token_id: token_id.into(), token: Secret::new(token), ..options(&sim) };
         let other_node = HttpPanel::new(&config, false).unwrap();
-        for error in errors(&other_node, other).await {
-            assert!(matches!(error, PanelError::Failed { .. }) && !error.is_unknown(), "{error}");
+        for backup in [other, BACKUP] {
+            for error in errors(&other_node, backup).await {
+                assert!(matches!(error, PanelError::Failed { .. }), "a result is not dropped because of it: {error}");
+            }
         }
     }
     // The page of a proxy is not the panel's answer.

@@ -212,6 +212,7 @@ impl Play {
         let installs: Vec<String> = installs.map(|request| format!("{id} {}", request.id)).collect();
         let answer = daemon.request(Method::DELETE, &format!("/api/servers/{id}"), json!(null)).await;
         if answer.is_none_or(|status| status.is_success()) {
+            self.lose_backups(id);
             // Script runs of a later server with this id are counted from zero.
             self.check_runs();
             self.runs.lock().unwrap().retain(|token, _| !token.starts_with(&id.to_string()));

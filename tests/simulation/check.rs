@@ -31,6 +31,7 @@ impl Play {
         let panel_violations = self.machine.panel.lock().violations.clone();
         assert!(panel_violations.is_empty(), "seed {seed}: {panel_violations:?}");
         self.check_runs();
+        self.check_backups(daemon);
         let asked = self
             .servers
             .iter()
@@ -88,7 +89,7 @@ impl Play {
             .unwrap()
             .keys()
             .any(|token| token.starts_with(&id.to_string()) && !server.deleted_installs.contains(token));
-        if ran && !server.deleted {
+        if ran && !server.deleted && !server.restored {
             assert!(
                 data.join("level.dat").exists(),
                 "seed {seed}: the files of {at} are gone without a delete request"

@@ -64,9 +64,12 @@ impl Play {
     /// Records the final state in the journal.
     fn note_end(&self, daemon: &Daemon) {
         for snapshot in daemon.node.context.store.list() {
-            self.machine
-                .journal
-                .note(format_args!("{:?} {:?} {:?}", snapshot.manifest, snapshot.requests, snapshot.record));
+            let mut record = snapshot.record.as_ref().clone();
+            // An archive has the times of files, by the clock of this machine.
+            for backup in &mut record.backups {
+                (backup.archive, backup.result) = (None, None);
+            }
+            self.machine.journal.note(format_args!("{:?} {:?} {record:?}", snapshot.manifest, snapshot.requests));
         }
         for entry in self.machine.engine.history() {
             self.machine.journal.note(format_args!("{entry:?}"));
@@ -181,6 +184,9 @@ impl Play {
             let installing = snapshot.asked(daemon.node.context.clock.now()).install().is_some();
             let moving = installing || matches!(plan.state, PowerState::Starting | PowerState::Stopping);
             if !plan.steps.is_empty() || waits || unacknowledged || unreported || moving || !snapshot.wanted() {
+                return false;
+            }
+            if !self.operations_settled(daemon, server.id) {
                 return false;
             }
         }

@@ -148,6 +148,12 @@ impl ProcessFaults {
         state.crash_at = Some(state.passed);
     }
 
+    /// Crashes after so many more points.
+    pub fn crash_after(&self, points: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.crash_at = Some(state.passed + points);
+    }
+
     pub async fn crashed(&self) {
         while !self.is_over() {
             self.crashed.notified().await;
@@ -345,6 +351,10 @@ impl PanelFaults for PanelConnectionFaults {
     }
 
     fn rejection(&self, call: &PanelCall) -> Option<u16> {
+        if matches!(call, PanelCall::ReportBackup(_) | PanelCall::ReportRestore(_)) {
+            // An archive is removed after a 404, which the panel says only about a backup that it does not have.
+            return None;
+        }
         let occasion = self.0.occasion(format!("{}/answer", in_short(call)));
         let rejects = occasion.has("refused", |rates| rates.panel_rejects);
         rejects.then(|| *occasion.rng("status").pick(&[403, 404, 409, 422]))

@@ -137,6 +137,8 @@ impl Play {
             side.promised = false;
         }
         self.log(|| format!("{damaged:?} of {at} are damaged"));
+        let id = self.servers[at].id;
+        self.lose_backups(id);
         let server = &mut self.servers[at];
         let requests = std::fs::read_to_string(folder.join(REQUESTS_FILE)).unwrap_or_default();
         if requests.contains("\"verb\":\"delete\"") && !damaged.contains(&REQUESTS_FILE) {

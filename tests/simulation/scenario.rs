@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use alula::model::ServerId;
 
+use crate::backups::{Backup, Stamps};
 use crate::daemon::{Daemon, Machine};
 use crate::expected::Asked;
 use crate::faults::{ProcessFaults, Rates};
@@ -100,6 +101,10 @@ pub struct Server {
     pub unchanged_since: Option<usize>,
     /// Since when it is known to be parked.
     pub parked: Option<Duration>,
+    /// Of which time its files may be.
+    pub stamps: Stamps,
+    /// It may have the files of a backup from before its installation.
+    pub restored: bool,
 }
 
 /// A completed run.
@@ -155,6 +160,7 @@ pub struct Play {
     pub rng: Rng,
     pub machine: Machine,
     pub servers: Vec<Server>,
+    pub backups: Vec<Backup>,
     pub runs: Runs,
     pub tally: Tally,
     pub rates: Rates,
@@ -203,6 +209,8 @@ impl Play {
                 damaged: false,
                 unchanged_since: None,
                 parked: None,
+                stamps: Stamps::default(),
+                restored: false,
             });
         }
         let rates = Rates {
@@ -227,6 +235,7 @@ impl Play {
             rng,
             machine,
             servers,
+            backups: Vec::new(),
             runs,
             tally: Tally::default(),
             rates,
@@ -276,6 +285,7 @@ impl Play {
         let now = self.machine.epoch.1.elapsed();
         for at in 0..self.servers.len() {
             self.follow(daemon, at);
+            self.check_stamp(daemon, at);
             let server = &mut self.servers[at];
             let Some(snapshot) = daemon.node.context.store.get(server.id) else { continue };
             server.notice_later_installation(&snapshot, daemon.node.context.clock.now());
@@ -354,8 +364,11 @@ impl Play {
         match self.rng.below(100) {
             0..=24 if !self.servers[at].created && of_file => self.create_by_hand(daemon, at).await,
             0..=24 if !self.servers[at].created => self.create(daemon, at).await,
-            0..=40 => self.power(daemon, at).await,
-            41..=48 => self.reinstall(daemon, at).await,
+            0..=34 => self.power(daemon, at).await,
+            35..=41 => self.back_up(daemon, at).await,
+            42..=44 => self.restore(daemon, at).await,
+            45 => self.delete_backup(daemon, at).await,
+            46..=48 => self.reinstall(daemon, at).await,
             49..=53 => self.sync(daemon, at).await,
             54..=56 => self.delete(daemon, at).await,
             57..=71 => self.edit(daemon, at),

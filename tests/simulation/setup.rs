@@ -78,8 +78,13 @@ pub fn set_up(machine: &Machine, seed: u64, runs: &Runs, calm: bool) {
     for image in [GAME, OTHER_GAME, INSTALLER] {
         machine.engine.publish_image(image, pull.clone());
     }
+    let (root, panel) = (machine.root.path().to_owned(), machine.panel.clone());
     let attempts = Mutex::new(BTreeMap::<String, u32>::new());
     machine.engine.choose_programs(move |launch: &Launch<'_>| {
+        let id = launch.name;
+        if launch.role() == Role::Server && root.join(format!("servers/{id}/.{id}.restore")).exists() {
+            panel.lock().violations.push(format!("{id} starts while its files are restored"));
+        }
         let attempt =
             attempts.lock().unwrap().entry(launch.name.to_owned()).and_modify(|n| *n += 1).or_insert(1).to_owned();
         if !calm && is_rejected(seed, launch.name, attempt) {

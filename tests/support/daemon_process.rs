@@ -329,6 +329,11 @@ impl Node {
         answer.status().as_u16()
     }
 
+    /// The status of the answer to a request without a body.
+    pub async fn call(&self, method: reqwest::Method, path: &str) -> u16 {
+        self.request(method, path).send().await.expect("an answer").status().as_u16()
+    }
+
     /// Writes a file of a server; the status of the answer.
     pub async fn write_file(&self, id: &str, file: &str, content: Vec<u8>) -> u16 {
         let path = format!("/api/servers/{id}/files/write?file={file}");

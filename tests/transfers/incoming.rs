@@ -1,15 +1,19 @@
 //! A server comes from a Wings, or does not.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use alula::files::replacement::Present;
+use alula::model::{Incoming, Record, Timestamp, Transfer, TransferDirection};
 use alula::panel::PanelError;
 use alula::testing::{PanelCall, panel_server};
 use http::{Method, StatusCode};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use uuid::Uuid;
 
-use crate::node::{Node, server, statuses, wait};
+use crate::node::{Node, add_backup, server, statuses, tree, wait};
 use crate::wings::{Part, archive, form, open_form, sha256};
 
 const BACKUP: &str = "0f0e0d0c-0b0a-4000-8000-00000000000a";
@@ -242,7 +246,7 @@ async fn a_success_is_reported_after_a_restart_and_the_panel_has_the_final_word(
         assert_eq!(node.receive(&node.token("one", json!({})), &body).await, StatusCode::OK);
         assert!(node.record().unwrap().holding_transfer().is_some(), "until the panel knows it");
         node.die();
-        let rejected = PanelError::Rejected { call: String::new(), status: 409, detail: String::new() };
+        let rejected = PanelError::Rejected { call: String::new(), status: 403, detail: String::new() };
         node.panel.succeed();
         let fails = move |call: &PanelCall| match call {
             PanelCall::ReportTransfer(_) => true,
@@ -258,4 +262,53 @@ async fn a_success_is_reported_after_a_restart_and_the_panel_has_the_final_word(
             node.is_gone().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_dies_at_the_last_steps_leaves_nothing_or_what_was_there() {
+    for was_here in [false, true] {
+        let mut node = Node::new().await;
+        let parked = was_here.then(|| node.node().context.clock.now());
+        node.add_server();
+        let before = tree(&node.data());
+        let (token, layout) = (Uuid::from_u128(7), node.node().context.node.layout.clone());
+        let backup = add_backup(&node, BACKUP, b"came along");
+        let staging =
+            layout.begin_replacement(server(), token, Present::Discard, None, &AtomicBool::new(false)).unwrap();
+        staging.finish(&AtomicBool::new(false)).unwrap();
+        // Backups have their names, the files are exchanged, and the result is not recorded.
+        layout.exchange_replacement(server(), token).unwrap();
+        let incoming = Incoming { backups: vec![backup], parked, shared: false };
+        let transfer = Transfer::new(token, Timestamp::from_millis(1), TransferDirection::Incoming(incoming));
+        node.panel_is_away();
+        let came = move |record: &mut Record| {
+            record.backups.clear();
+            record.transfer = Some(transfer);
+        };
+        node.node().context.store.commit(server(), came).unwrap();
+        node.die();
+        node.panel.succeed();
+        node.start().await;
+        wait("the panel has it", || node.reported() == [false]).await;
+        if was_here {
+            wait("it is as it was", || node.record().is_some_and(|record| record.parked == parked)).await;
+            assert_eq!(tree(&node.data()), before);
+            assert!(!layout.backup_archive(server(), backup).exists());
+        } else {
+            node.is_gone().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_at_which_a_server_comes_is_limited() {
+    let node = Node::with_config(|config| config.transfer_limit = Some(200_000)).await;
+    let noise: Vec<u8> = (0..100_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let files = archive(&[("big", &noise)]);
+    assert!(files.len() > 250_000, "{}", files.len());
+    let sum = sha256(&files);
+    let form = form(&[("archive", Some("a"), &files), ("checksum_archive", None, sum.as_bytes())]);
+    let began = Instant::now();
+    assert_eq!(node.receive(&node.token("one", json!({})), &form).await, StatusCode::OK);
+    assert!(began.elapsed() > Duration::from_millis(500), "{:?}", began.elapsed());
 }

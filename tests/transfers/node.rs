@@ -10,6 +10,7 @@ use alula::events::{EventKind, Subscription};
 use alula::model::{Record, ServerId, Transfer};
 use alula::panel::PanelError;
 use alula::tasks::Blocking;
+use alula::testing::fake::{Program, ServerScript};
 use alula::testing::{
     PanelCall, TestNode, TestNodeBuilder, TestPanel, node_config, panel_manifest, panel_server, server_id,
 };
@@ -20,6 +21,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower::ServiceExt;
+use uuid::Uuid;
 
 pub const TOKEN: &str = "the-token";
 /// The server of all tests.
@@ -61,6 +63,7 @@ impl Node {
     pub async fn with_config(change: fn(&mut NodeConfig)) -> Self {
         let engine = alula::testing::fake::FakeEngine::default();
         engine.add_image(alula::testing::IMAGE, alula::testing::fake::LocalImage::default());
+        engine.set_program(alula::testing::IMAGE, Program::server(&ServerScript::default()));
         let panel = TestPanel::default();
         panel.add(server(), panel_server("run"));
         let mut node = Self { root: tempfile::tempdir().unwrap(), change, engine, panel, daemon: None };
@@ -97,8 +100,8 @@ impl Node {
 
     /// A server that is installed nowhere else, with some files.
     pub fn add_server(&self) -> PathBuf {
-        self.node().context.store.create(panel_manifest(SERVER, "run"), Record::default(), []).unwrap();
         self.node().context.node.layout.prepare(server()).unwrap();
+        self.node().context.store.create(panel_manifest(SERVER, "run"), Record::default(), []).unwrap();
         let data = self.data();
         std::fs::create_dir_all(data.join("world/region")).unwrap();
         std::fs::create_dir_all(data.join("empty")).unwrap();
@@ -190,6 +193,19 @@ impl Node {
     pub fn root(&self) -> &Path {
         self.root.path()
     }
+}
+
+/// A backup of the server on this node.
+pub fn add_backup(node: &Node, id: &str, content: &[u8]) -> Uuid {
+    let id: Uuid = id.parse().unwrap();
+    let layout = &node.node().context.node.layout;
+    let mut archive = layout.create_backup(server(), id).unwrap();
+    std::io::Write::write_all(&mut archive, content).unwrap();
+    archive.keep().unwrap();
+    let file = layout.backup_file(server(), id).unwrap().unwrap();
+    let adopted = file.adopted(node.node().context.clock.now());
+    node.node().context.store.commit(server(), |record| record.backups.push(adopted)).unwrap();
+    id
 }
 
 /// The statuses of a transfer that browsers were told.

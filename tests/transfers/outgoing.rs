@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use alula::model::{PowerState, Verb};
 use alula::panel::PanelError;
-use alula::testing::{PanelCall, panel_server};
+use alula::testing::PanelCall;
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::node::{Node, server, statuses, tree, wait};
+use crate::node::{Node, add_backup, server, statuses, tree, wait};
 use crate::wings::Wings;
 
 fn succeeded(node: &Node) -> Option<bool> {
@@ -26,7 +26,8 @@ async fn a_wings_accepts_what_is_sent() {
     std::fs::write(node.node().context.node.layout.install_log(server()), "the log").unwrap();
     let absent = json!(["0f0e0d0c-0b0a-4000-8000-00000000000a"]);
     assert_eq!(node.send_to(&wings.listen().await, "Bearer a.b.c", absent).await, StatusCode::ACCEPTED);
-    wait("the end", || succeeded(&node) == Some(true)).await;
+    wait("the end", || succeeded(&node).is_some()).await;
+    assert_eq!(succeeded(&node), Some(true), "{:?}", node.transfer());
     let parts = wings.seen(|seen| seen.parts.clone());
     let names: Vec<&str> = parts.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["archive", "checksum_archive", "checksum", "install_logs"]);
@@ -50,11 +51,11 @@ async fn a_transfer_that_fails_leaves_the_server_as_it_was() {
         let (node, wings) = (Node::new().await, Wings { refuses: Some(status), ..Wings::default() });
         let before = tree(&node.add_server());
         node.node().accept(server(), Verb::Start);
-        wait("it runs", || state(&node) == PowerState::Running).await;
+        wait("it runs", || state(&node) != PowerState::Offline).await;
         let mut events = node.events();
         assert_eq!(node.send_to(&wings.listen().await, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
         wait("the panel has it", || node.reported() == [false]).await;
-        wait("it runs again", || state(&node) == PowerState::Running).await;
+        wait("it runs again", || state(&node) != PowerState::Offline).await;
         let message = node.transfer().unwrap().result.unwrap().message;
         assert!(message.contains(status.as_str()) && !message.contains("Bearer"), "{message}");
         assert_eq!(tree(&node.data()), before);
@@ -106,16 +107,21 @@ async fn a_cancelled_transfer_ends_at_once() {
     node.add_server();
     assert_eq!(node.ask(Method::DELETE, &path, "").await.0, StatusCode::CONFLICT);
     node.node().accept(server(), Verb::Start);
-    wait("it runs", || state(&node) == PowerState::Running).await;
+    wait("it runs", || state(&node) != PowerState::Offline).await;
     let mut events = node.events();
     assert_eq!(node.send_to(&wings.listen().await, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
     wait("it is sent", || wings.seen(|seen| seen.requests) == 1).await;
+    // The panel forgets its backups meanwhile.
+    let backup = add_backup(&node, "0f0e0d0c-0b0a-4000-8000-00000000000a", b"kept");
+    let of_backup = format!("/api/servers/{}/backup/{backup}", server());
+    assert_eq!(node.ask(Method::DELETE, &of_backup, "").await.0, StatusCode::NO_CONTENT);
+    assert!(node.record().unwrap().backup(backup).is_some_and(|known| known.detached && !known.deleting));
     let began = Instant::now();
     assert_eq!(node.ask(Method::DELETE, &path, "").await.0, StatusCode::ACCEPTED);
     wait("the end", || succeeded(&node) == Some(false)).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     wait("the panel has it", || node.reported() == [false]).await;
-    wait("it runs again", || state(&node) == PowerState::Running).await;
+    wait("it runs again", || state(&node) != PowerState::Offline).await;
     let mut seen = Vec::new();
     wait("browsers know", || {
         seen.extend(statuses(&mut events));
@@ -124,6 +130,9 @@ async fn a_cancelled_transfer_ends_at_once() {
     .await;
     wait("it is over", || node.transfer().unwrap().reported).await;
     assert_eq!(node.ask(Method::DELETE, &path, "").await.0, StatusCode::CONFLICT, "it is over");
+    assert!(node.node().context.node.layout.backup_archive(server(), backup).exists());
+    assert_eq!(node.ask(Method::DELETE, &of_backup, "").await.0, StatusCode::NO_CONTENT);
+    wait("the backup is removed", || node.record().unwrap().backups.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +160,7 @@ async fn a_failure_that_the_panel_rejects_is_settled_by_who_may_read_the_server(
     for (known, stays) in [(true, true), (false, false)] {
         let (node, wings) = (Node::new().await, Wings { refuses: Some(StatusCode::FORBIDDEN), ..Wings::default() });
         node.add_server();
-        let rejected = PanelError::Rejected { call: String::new(), status: 409, detail: String::new() };
+        let rejected = PanelError::Rejected { call: String::new(), status: 403, detail: String::new() };
         let fails = move |call: &PanelCall| match call {
             PanelCall::ReportTransfer(_) => true,
             PanelCall::Server(_) => !known,
@@ -162,7 +171,6 @@ async fn a_failure_that_the_panel_rejects_is_settled_by_who_may_read_the_server(
         wait("it is settled", || node.transfer().is_some_and(|transfer| transfer.reported)).await;
         assert_eq!(node.record().unwrap().holding_transfer().is_none(), stays, "known: {known}");
     }
-    let _ = panel_server("run");
 }
 
 #[tokio::test(flavor = "multi_thread")]

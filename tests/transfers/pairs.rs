@@ -5,24 +5,10 @@ use std::path::Path;
 use alula::model::{BackupStorage, PowerState, Verb};
 use http::{Method, StatusCode};
 use serde_json::json;
-use uuid::Uuid;
 
-use crate::node::{Node, server, statuses, tree, wait};
+use crate::node::{Node, add_backup, server, statuses, tree, wait};
 
 const BACKUP: &str = "0f0e0d0c-0b0a-4000-8000-00000000000a";
-
-/// A backup of the server on this node.
-fn add_backup(node: &Node, id: &str, content: &[u8]) -> Uuid {
-    let id: Uuid = id.parse().unwrap();
-    let layout = &node.node().context.node.layout;
-    let mut archive = layout.create_backup(server(), id).unwrap();
-    std::io::Write::write_all(&mut archive, content).unwrap();
-    archive.keep().unwrap();
-    let file = layout.backup_file(server(), id).unwrap().unwrap();
-    let adopted = file.adopted(node.node().context.clock.now());
-    node.node().context.store.commit(server(), |record| record.backups.push(adopted)).unwrap();
-    id
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_server_moves_with_its_backups_and_its_log() {
@@ -35,13 +21,13 @@ async fn a_running_server_moves_with_its_backups_and_its_log() {
     let other = add_backup(&source, "0f0e0d0c-0b0a-4000-8000-00000000000b", b"stays");
     source.node().accept(server(), Verb::Start);
     let state = |node: &Node| node.node().context.store.status(server()).map(|status| status.state);
-    wait("it runs", || state(&source) == Some(PowerState::Running)).await;
+    wait("it runs", || state(&source) == Some(PowerState::Starting)).await;
     let (mut left, mut came) = (source.events(), destination.events());
     let token = destination.token("one", json!({}));
     assert_eq!(source.send_to(&destination.url(), &token, json!([BACKUP])).await, StatusCode::ACCEPTED);
     assert_eq!(source.send_to(&destination.url(), &token, json!([])).await, StatusCode::CONFLICT);
     wait("the panel has it", || !destination.reported().is_empty()).await;
-    assert_eq!(destination.reported(), [true]);
+    assert_eq!(destination.reported(), [true], "{:?} {:?}", source.transfer(), destination.transfer());
     assert_eq!(tree(&destination.data()), before, "links, modes and empty directories, too");
     wait("it is released", || destination.record().unwrap().holding_transfer().is_none()).await;
     let record = destination.record().unwrap();
@@ -68,7 +54,7 @@ async fn a_running_server_moves_with_its_backups_and_its_log() {
     wait("browsers know", || statuses(&mut came) == ["success"]).await;
     // It starts there.
     destination.node().accept(server(), Verb::Start);
-    wait("it runs there", || state(&destination) == Some(PowerState::Running)).await;
+    wait("it runs there", || state(&destination) == Some(PowerState::Starting)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

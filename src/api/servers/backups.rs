@@ -46,8 +46,12 @@ pub async fn delete_backup(
     Path((server, backup)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     let id = server.parse().map_err(|_| ApiError::no_server())?;
-    api.server(id)?;
-    request_backup_removal(&api, id, backup_id(&backup)?).await?;
+    let known = api.server(id)?;
+    let backup = backup_id(&backup)?;
+    match is_leaving(&known.snapshot.record) {
+        true => detach_backup(&api, id, backup).await?,
+        false => request_backup_removal(&api, id, backup).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -92,19 +96,7 @@ pub struct NewBackup {
 pub async fn request_backup(api: &Api, id: ServerId, new: NewBackup) -> Result<(), ApiError> {
     IgnoreList::parse(&new.ignore).map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let at = api.context.clock.now();
-    let reported = new.by != Requester::Panel;
-    let backup = Backup {
-        id: new.id,
-        at,
-        by: new.by,
-        storage: new.storage,
-        ignore: new.ignore,
-        archive: None,
-        result: None,
-        reported,
-        deleting: false,
-        detached: false,
-    };
+    let backup = Backup { ignore: new.ignore, ..Backup::new(new.id, at, new.by, new.storage) };
     let begin = move |record: &mut Record| {
         if record.backup(backup.id).is_none() {
             record.backups.push(backup);
@@ -130,12 +122,31 @@ pub async fn request_backup_removal(api: &Api, id: ServerId, backup: Uuid) -> Re
     Ok(())
 }
 
+/// Whether the server goes to another node. The panel forgets the backups that do not go along, even if the server stays.
+fn is_leaving(record: &Record) -> bool {
+    record.pending_transfer().is_some_and(|transfer| transfer.outgoing().is_some())
+}
+
+/// Keeps the archive of a backup that the panel forgets. One that is not made yet is given up.
+async fn detach_backup(api: &Api, id: ServerId, backup: Uuid) -> Result<(), ApiError> {
+    let found = find_backup(api, id, backup).await?;
+    if !found.is_kept_here() {
+        return request_backup_removal(api, id, backup).await;
+    }
+    let detach = move |record: &mut Record| match record.backup_mut(backup) {
+        Some(known) => known.detached = true,
+        None => record.backups.push(Backup { detached: true, ..found }),
+    };
+    api.context.store.run(move |store| store.commit(id, detach)).await?;
+    Ok(())
+}
+
 /// A backup of a server: its entry in the record, or one for an archive that has none.
 ///
 /// # Errors
 /// The server has no such backup (404).
 pub async fn find_backup(api: &Api, id: ServerId, backup: Uuid) -> Result<Backup, ApiError> {
-    let snapshot = api.server(id)?.snapshot;
+    let snapshot = api.context.store.get(id).ok_or_else(ApiError::no_server)?;
     if let Some(known) = snapshot.record.backup(backup) {
         return if known.deleting { Err(no_backup()) } else { Ok(known.clone()) };
     }

@@ -44,8 +44,8 @@ pub async fn restore_backup(
         }
         BackupStorage::S3 => RestoreFrom::Url(wanted.download_url),
     };
-    request_restore(&api, id, NewRestore { backup, from, truncate: wanted.truncate_directory, by: Requester::Panel })
-        .await?;
+    let truncate = wanted.truncate_directory;
+    request_restore(&api, id, NewRestore { backup, from, truncate, only: Vec::new(), by: Requester::Panel }).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -57,20 +57,25 @@ pub struct NewRestore {
     pub from: RestoreFrom,
     /// See [`Restore::truncate`].
     pub truncate: bool,
+    /// See [`Restore::only`].
+    pub only: Vec<String>,
     /// Who wants it.
     pub by: Requester,
 }
 
-/// Finds the archive, and writes a request to restore it to disk.
+/// Finds the archive, and writes a request to restore it to disk. Returns the token of the restore.
 ///
 /// # Errors
 /// There is no such archive, another operation holds the server's files, or the disk's error.
-pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result<(), ApiError> {
+pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result<Uuid, ApiError> {
+    let _permit = api.permit_install().await;
     let known = api.server_as_on_disk(id).await?;
     admit_operation(known.snapshot.asked(api.context.clock.now()))?;
     match &new.from {
         RestoreFrom::Local => find_archive(api, id, new.backup).await?,
         RestoreFrom::Url(url) => check_link(api, url).await?,
+        // The caller has found them.
+        RestoreFrom::Former { .. } => {}
     }
     let (token, at) = (api.context.ids.next_uuid(), api.context.clock.now());
     let runs = known.status.state != PowerState::Offline;
@@ -81,19 +86,16 @@ pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result
         by: new.by,
         from: new.from,
         truncate: new.truncate,
+        only: new.only,
         then_start: runs && !known.manifest.is_managed_by_panel(),
         result: None,
         reported: new.by != Requester::Panel,
     };
-    let begin = move |record: &mut Record| {
-        if record.pending_restore().is_none() {
-            record.restore = Some(restore);
-        }
-    };
+    let begin = move |record: &mut Record| record.begin_restore(restore);
     let snapshot = api.context.store.run(move |store| store.commit(id, begin)).await?;
     api.context.store.wake(id);
     match snapshot.record.pending_restore() {
-        Some(pending) if pending.token == token => Ok(()),
+        Some(pending) if pending.token == token => Ok(token),
         // Another caller was faster.
         _ => Err(Denied::Restoring.into()),
     }

@@ -71,7 +71,7 @@ fn begin(api: &Api, known: &Known, wanted: &TransferBody, backups: Vec<Uuid>) ->
         url: wanted.url.clone(),
         authorization: Authorization::new(wanted.token.as_str()),
         backups,
-        then_start: known.status.state != PowerState::Offline,
+        then_start: matches!(known.status.state, PowerState::Starting | PowerState::Running),
         pool: node.config.storage_pool.clone().filter(|_| node.layout.may_be_shared()),
         rounds: Some(Rounds { secret: random_secret(), phase: RoundPhase::Opening, stopped: None }),
     };

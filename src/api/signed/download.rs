@@ -46,6 +46,7 @@ pub async fn download_backup(
     let asked = Asked::of(&request);
     let link = api.link(Query::new(query.as_deref()).get("token"), Scope::BackupDownload, asked.uses(&api))?;
     let (server, id) = (link.server, backups::backup_id(&link.backup)?);
+    api.server(server)?;
     let backup = backups::find_backup(&api, server, id).await?;
     if !backup.is_kept_here() {
         return Err(backups::no_backup());

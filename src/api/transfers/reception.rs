@@ -13,6 +13,7 @@ use crate::files::denylist::Denylist;
 use crate::model::{Incoming, ServerId};
 use crate::panel::PanelError;
 use crate::reconcile::context::Context;
+use crate::reconcile::file_locks::FilesLock;
 use crate::reconcile::incoming::NotBegun;
 use crate::reconcile::job::Subject;
 use crate::reconcile::operations::RunningOperation;
@@ -26,7 +27,7 @@ use crate::transfer::{Destination, ReceiveError};
 pub async fn fetch(api: &Api, id: ServerId) -> Result<FetchedSpec, ApiError> {
     let context = &api.context;
     if !context.may_come(id) {
-        return Err(not_begun(NotBegun::Exists));
+        return Err(not_begun(id, NotBegun::Exists));
     }
     let Some(sync) = &context.sync else {
         return Err(ApiError::Failed(format!("cannot receive server {id}: no panel is configured")));
@@ -40,10 +41,11 @@ pub async fn fetch(api: &Api, id: ServerId) -> Result<FetchedSpec, ApiError> {
 }
 
 /// The answer where a server does not come here.
-pub fn not_begun(error: NotBegun) -> ApiError {
+pub fn not_begun(id: ServerId, error: NotBegun) -> ApiError {
     match error {
         NotBegun::Exists => ApiError::new(StatusCode::CONFLICT, error.to_string()),
         NotBegun::Store(error) => error.into(),
+        NotBegun::Files(error) => ApiError::Failed(format!("cannot receive server {id}: {error}")),
     }
 }
 
@@ -60,6 +62,7 @@ pub struct Held {
     context: Arc<Context>,
     id: ServerId,
     operation: Option<RunningOperation>,
+    _files: FilesLock,
 }
 
 impl Drop for Held {
@@ -83,9 +86,11 @@ impl Reception {
         // Before the planner sees the server.
         let operation = context.operations.begin(id, &Subject::Transfer(token));
         let progress = operation.progress().clone();
-        let held = Held { context: context.clone(), id, operation: Some(operation) };
+        // What is left of a deleted server of this id is removed first.
+        let files = context.operations.files().exclusive(id).await;
+        let held = Held { context: context.clone(), id, operation: Some(operation), _files: files };
         let incoming = Incoming { shared, ..Incoming::default() };
-        context.begin_incoming(id, fetched, token, incoming).await.map_err(not_begun)?;
+        context.begin_incoming(id, fetched, token, incoming).await.map_err(|error| not_begun(id, error))?;
         let destination = Destination {
             layout: context.node.layout.clone(),
             server: id,

@@ -3,8 +3,9 @@
 //! The record says what was agreed, and `reconcile::receptions` has the trees. A request that breaks off costs what was in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::{Body, BodyDataStream};
+use axum::body::Body;
 use axum::extract::{Path, Request};
 use axum::response::Response;
 use futures_util::StreamExt;
@@ -23,8 +24,9 @@ use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::files::denylist::Denylist;
 use crate::model::{Incoming, IncomingSession, ServerId, Transfer};
+use crate::reconcile::file_locks::FilesLock;
 use crate::reconcile::job::Subject;
-use crate::reconcile::receptions::{Reception, complete_verified};
+use crate::reconcile::receptions::{Reception, VERIFIED, complete_verified};
 use crate::replication::ReplicationError;
 use crate::tasks::Blocking;
 use crate::transfer::{
@@ -32,9 +34,13 @@ use crate::transfer::{
 };
 
 /// How long a source may send nothing of what it has begun.
-const STALL: std::time::Duration = std::time::Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(60);
 /// How exactly the record knows when a source was last heard of, in milliseconds.
 const CONTACT: i64 = 5 * 60 * 1000;
+/// Attempts to get at the files of a server that something else uses.
+const ATTEMPTS: u32 = 200;
+/// The time between two of them.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The shortest secret, in characters.
 const MIN_SECRET: usize = 32;
 /// The longest one.
@@ -68,7 +74,10 @@ pub async fn open(
     let fetched = fetch(&api, server).await?;
     let session = IncomingSession { secret_hash, contact: context.clock.now(), backups: None };
     let incoming = Incoming { session: Some(session), ..Incoming::default() };
-    context.begin_incoming(server, fetched, context.ids.next_uuid(), incoming).await.map_err(not_begun)?;
+    // What is left of a deleted server of this id is removed first.
+    let _files = context.operations.files().exclusive(server).await;
+    let begun = context.begin_incoming(server, fetched, context.ids.next_uuid(), incoming).await;
+    begun.map_err(|error| not_begun(server, error))?;
     Ok(StatusCode::CREATED)
 }
 
@@ -79,11 +88,15 @@ pub async fn state(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let mut found = admitted(&api, &server, &headers)?;
-    if found.transfer.is_pending() && !found.transfer.cancelled {
+    let is_free = || api.context.operations.files().try_exclusive(found.server);
+    if let Some(files) = Some(()).filter(|()| found.transfer.is_pending() && !found.transfer.cancelled).and_then(|()| is_free()) {
         let at = found.destination(&api)?;
-        if api.context.store.blocking().run(move || complete_verified(&at)).await.map_err(answer)? {
-            let message = "its files were verified before the daemon was restarted".to_owned();
-            found.complete(&api, message).await?;
+        let complete = move || {
+            let _files = files;
+            complete_verified(&at)
+        };
+        if api.context.store.blocking().run(complete).await.map_err(answer)? {
+            found.complete(&api, VERIFIED.to_owned()).await?;
             found = admitted(&api, &server, &headers)?;
         }
     }
@@ -188,47 +201,37 @@ async fn store<T: Send + 'static>(
     // Always on a thread: the two sides wait for each other.
     let stored = Blocking::Pool.run(move || work(&storing, part, receiver.into_reader()));
     let feed = async {
-        let mut fed = Ok(true);
         loop {
             let piece = tokio::select! {
                 piece = tokio::time::timeout(STALL, body.next()) => piece,
-                () = reception.when_closed() => break,
+                () = reception.when_closed() => return Err(ReceiveError::Cancelled),
             };
             match piece {
                 Ok(Some(Ok(piece))) => {
                     if sender.send(piece).await.is_err() {
-                        fed = Ok(false);
-                        break;
+                        // The thread has ended.
+                        return Ok(());
                     }
                 }
                 Ok(None) => {
                     let _ended = sender.finish().await;
-                    return fed;
+                    return Ok(());
                 }
-                Ok(Some(Err(error))) => fed = Err(ReceiveError::Broken(error.to_string())),
-                Err(_) => fed = Err(ReceiveError::Broken("nothing has arrived for a minute".to_owned())),
-            }
-            if fed.is_err() {
-                break;
+                Ok(Some(Err(error))) => return Err(ReceiveError::Broken(error.to_string())),
+                Err(_) => return Err(ReceiveError::Broken("nothing has arrived for a minute".to_owned())),
             }
         }
-        drop(sender);
-        fed
     };
     let (fed, stored) = tokio::join!(feed, stored);
+    if fed.is_ok() {
+        // A sender that is still sending would not read the answer.
+        drained(body).await;
+    }
     match (fed, stored) {
         (_, Ok(stored)) => Ok(stored),
         (Err(broken), Err(_)) => Err(answer(broken)),
-        (Ok(_), Err(error)) => {
-            drain(body).await;
-            Err(answer(error))
-        }
+        (Ok(()), Err(error)) => Err(answer(error)),
     }
-}
-
-/// A sender that is still sending would not read the answer.
-async fn drain(body: BodyDataStream) {
-    drained(body).await;
 }
 
 /// A session whose source has asked for something.
@@ -273,8 +276,12 @@ impl Found {
     }
 
     async fn open(&self, api: &Api) -> Result<Arc<Reception>, ApiError> {
-        let (context, at, subject) =
-            (api.context.clone(), self.destination(api)?, Subject::Transfer(self.transfer.token));
+        let token = self.transfer.token;
+        let files = match self.files(api).await? {
+            Ok(files) => files,
+            Err(open) => return Ok(open),
+        };
+        let (context, at, subject) = (api.context.clone(), self.destination(api)?, Subject::Transfer(token));
         let open = move || {
             let begin = || {
                 let snapshot = context.store.get(at.server)?;
@@ -282,9 +289,25 @@ impl Found {
                 let wanted = pending.token == at.token && !pending.cancelled && !snapshot.is_being_deleted();
                 wanted.then(|| context.operations.begin(at.server, &subject))
             };
-            context.receptions.open(&at, begin)
+            context.receptions.open(&at, files, begin)
         };
         api.context.store.blocking().run(open).await.map_err(answer)
+    }
+
+    /// The lock of the server's files, or the session that has it.
+    async fn files(&self, api: &Api) -> Result<Result<FilesLock, Arc<Reception>>, ApiError> {
+        let context = &api.context;
+        for _ in 0..ATTEMPTS {
+            if let Some(open) = context.receptions.get(self.server, self.transfer.token) {
+                return Ok(Err(open));
+            }
+            if let Some(files) = context.operations.files().try_exclusive(self.server) {
+                return Ok(Ok(files));
+            }
+            // Another request opens it.
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The files of this server are in use."))
     }
 
     async fn note_contact(&self, api: &Api) -> Result<(), ApiError> {

@@ -84,7 +84,7 @@ pub fn write<W: Write>(tree: &Tree, sink: W, options: WriteOptions<'_>) -> Resul
         progress,
         links: Links::default(),
         directories: Directories::default(),
-        entered: Vec::new(),
+        entered: Entered::default(),
         kept: None,
         buffer: vec![0; BUFFER],
         failed: None,
@@ -105,18 +105,38 @@ pub fn write<W: Write>(tree: &Tree, sink: W, options: WriteOptions<'_>) -> Resul
     Ok((sink, done))
 }
 
+/// The archive on its way to the sink.
+type Output<'a, W> = TarWriter<Gzip<Hashing<'a, W>>>;
+
 struct Packer<'a, W: Write> {
-    tar: TarWriter<Gzip<Hashing<'a, W>>>,
+    tar: Output<'a, W>,
     ignore: &'a IgnoreList,
     progress: &'a Progress,
     links: Links,
     directories: Directories,
-    /// When each directory on the current path was changed last, before its names were read.
-    entered: Vec<SystemTime>,
+    entered: Entered,
     kept: Option<Kept>,
     buffer: Vec<u8>,
     failed: Option<ArchiveError>,
     done: Written,
+}
+
+/// When each directory on the current path was changed last, before its names were read: depths and times.
+#[derive(Default)]
+struct Entered(Vec<(usize, SystemTime)>);
+
+impl Entered {
+    fn add(&mut self, depth: usize, modified: SystemTime) {
+        self.0.push((depth, modified));
+    }
+
+    /// The time of the last directory of this depth. Deeper ones, which could not be opened, are dropped.
+    fn left(&mut self, depth: usize) -> Option<SystemTime> {
+        while self.0.last().is_some_and(|(deeper, _)| *deeper > depth) {
+            self.0.pop();
+        }
+        self.0.pop_if(|(last, _)| *last == depth).map(|(_, modified)| modified)
+    }
 }
 
 /// A file that is written later.
@@ -138,7 +158,7 @@ impl<W: Write> Visitor for Packer<'_, W> {
         let visit = match choose(&found, self.ignore) {
             Choice::Take => Visit::Enter,
             Choice::Enter => {
-                self.entered.push(found.entry.modified);
+                self.entered.add(found.path.depth(), found.entry.modified);
                 return Ok(Visit::Enter);
             }
             Choice::Leave => return Ok(Visit::Skip),
@@ -153,7 +173,7 @@ impl<W: Write> Visitor for Packer<'_, W> {
         };
         let packed = match found.entry.kind {
             EntryKind::Directory => {
-                self.entered.push(found.entry.modified);
+                self.entered.add(found.path.depth(), found.entry.modified);
                 self.directory(name, &found.entry);
                 Ok(())
             }
@@ -173,7 +193,7 @@ impl<W: Write> Visitor for Packer<'_, W> {
     }
 
     fn left(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &UserPath) -> Result<(), TreeError> {
-        let before = self.entered.pop();
+        let before = self.entered.left(path.depth());
         let after = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
         let after = after.ok().and_then(|stat| time(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).ok()?));
         match (before, after) {
@@ -335,7 +355,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     /// Writes what is left: the kept file with it, or without one the directories as entries.
-    fn finish(mut self, tree: &Tree, root: &Entry) -> Result<(TarWriter<Gzip<Hashing<'a, W>>>, Written), ArchiveError> {
+    fn finish(mut self, tree: &Tree, root: &Entry) -> Result<(Output<'a, W>, Written), ArchiveError> {
         let after = tree.stat(&UserPath::root(), Follow::No).map_err(tree_error)?;
         if after.modified != root.modified {
             self.done.changes.add(b".", ChangeKind::Entries);
@@ -367,4 +387,26 @@ fn meta(entry: &Entry) -> Meta {
 fn read_error(name: &[u8], error: io::Error) -> ArchiveError {
     let path = UserPath::clamped(OsStr::from_bytes(name)).unwrap_or_default();
     tree_error(TreeError::io("read", &path)(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A mount, or a directory that was removed meanwhile, is found and never left.
+    #[test]
+    fn directories_that_are_not_entered_do_not_shift_the_others() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut entered = Entered::default();
+        entered.add(1, at(1));
+        entered.add(2, at(2));
+        entered.add(2, at(3));
+        entered.add(3, at(4));
+        assert_eq!(entered.left(2), Some(at(3)));
+        entered.add(2, at(5));
+        assert_eq!(entered.left(1), Some(at(1)));
+        assert_eq!(entered.left(1), None);
+    }
 }

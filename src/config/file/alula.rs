@@ -1,6 +1,8 @@
 //! `alula:`, the keys that Wings does not have. An unknown key is an error in this section.
 #![allow(missing_docs)]
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::config::setting::{Report, Setting, section};
@@ -19,6 +21,51 @@ section! {
         "install" install: InstallFile = InstallFile::default(),
         "pull" pull: PullFile = PullFile::default(),
         "logs" logs: LogsFile = LogsFile::default(),
+        /// Backups that are made by time.
+        "backups" backups: Vec<BackupScheduleFile> = Vec::new(),
+        "trash" trash: TrashFile = TrashFile::default(),
+    }
+}
+
+section! {
+    /// `alula.trash`: deleted servers that are kept for a day.
+    @strict struct TrashFile {
+        /// Whether servers that the panel deletes are kept, too.
+        "panel" panel: bool = false,
+    }
+}
+
+section! {
+    /// An entry of `alula.backups`.
+    @strict struct BackupScheduleFile {
+        /// A name for the list of backups; the schedule itself if absent. Only backups of this name are removed by `keep`.
+        "name" name: String = String::new(),
+        "selector" selector: SelectorFile = SelectorFile::default(),
+        /// When they are made, as in a crontab: minute, hour, day of the month, month, day of the week, in `system.timezone`.
+        "schedule" schedule: String = String::new(),
+        "keep" keep: KeepFile = KeepFile::default(),
+    }
+}
+
+section! {
+    /// The servers of a schedule: those that satisfy both, or all.
+    @strict struct SelectorFile {
+        /// UUIDs or names.
+        "servers" servers: Vec<String> = Vec::new(),
+        /// Labels of manifests.
+        "labels" labels: BTreeMap<String, String> = BTreeMap::new(),
+    }
+}
+
+section! {
+    /// How many backups of a schedule are kept; all if nothing is named.
+    @strict struct KeepFile {
+        /// The latest ones.
+        "last" last: i64 = 0,
+        /// The latest one of each of so many days.
+        "daily" daily: i64 = 0,
+        "weekly" weekly: i64 = 0,
+        "monthly" monthly: i64 = 0,
     }
 }
 

@@ -143,6 +143,17 @@ fn table() -> Vec<(&'static str, Value, Value)> {
         ("alula.pull.policy", json!("always"), json!("never")),
         ("alula.logs.max_size_mib", json!(5), json!(1)),
         ("alula.logs.max_files", json!(3), json!(1)),
+        (
+            "alula.backups",
+            json!([]),
+            json!([{
+                "name": "nightly",
+                "selector": {"servers": ["lobby"], "labels": {"team": "blue"}},
+                "schedule": "0 4 * * *",
+                "keep": {"last": 3, "daily": 7, "weekly": 4, "monthly": 6},
+            }]),
+        ),
+        ("alula.trash.panel", json!(false), json!(true)),
     ]
 }
 

@@ -21,7 +21,7 @@ pub enum ReplacementError {
     OverLimit { used: u64, limit: u64 },
     #[error("{} is a mount, which cannot be exchanged: mount the directory that contains it", data.display())]
     Mounted { data: PathBuf },
-    /// The staging of the operation is missing, or not sealed.
+    /// The staging of the operation is missing, or not finished.
     #[error("no files are ready to replace those of the server for the operation {token}")]
     NotReady { token: Uuid },
     /// Nothing of the operation can be undone.

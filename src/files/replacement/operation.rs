@@ -23,7 +23,7 @@ pub enum Phase {
     /// The staging tree is being filled.
     Filling,
     /// It is complete and on disk.
-    Sealed,
+    Ready,
     /// It is becoming the server's files. From here on it is completed or undone.
     Exchanging,
     /// It is the server's files, and the former ones are kept.
@@ -77,6 +77,16 @@ impl Operation {
             Ok(text) => serde_json::from_slice(&text).map(Some).map_err(io::Error::from).map_err(failed),
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Whether a crash has left it between two states. `kept`: it is in the folder of former files.
+    pub(super) fn is_interrupted(&self, kept: bool) -> bool {
+        match self.phase {
+            Phase::Exchanging | Phase::Undoing => true,
+            Phase::Exchanged => self.marked || !kept,
+            Phase::Undone => self.marked,
+            Phase::Preparing | Phase::Filling | Phase::Ready => false,
         }
     }
 

@@ -113,7 +113,7 @@ impl Staging {
     ///
     /// # Errors
     /// It has more bytes than the limit allows, files cannot be read or changed, or `cancelled` was set.
-    pub fn seal(mut self, cancelled: &AtomicBool) -> Result<(), ReplacementError> {
+    pub fn finish(mut self, cancelled: &AtomicBool) -> Result<(), ReplacementError> {
         let path = self.folder.join(TREE);
         let used = usage(&path, cancelled)?;
         if let Some(limit) = self.operation.limit.filter(|limit| used > *limit) {
@@ -122,7 +122,7 @@ impl Staging {
         crash_point().map_err(FilesError::disk("sync", &path))?;
         scan(&path, cancelled, &mut Ownership::new(self.layout.uid, self.layout.gid))?;
         flush(&path, cancelled)?;
-        Ok(self.operation.enter(Phase::Sealed, &self.folder)?)
+        Ok(self.operation.enter(Phase::Ready, &self.folder)?)
     }
 }
 

@@ -27,7 +27,9 @@ struct Case {
 
 impl Case {
     fn new(present: Present, old: &Nodes, backup: &Nodes) -> Self {
-        let folder = roomy_folder();
+        // `tests/filesystems.sh` names one on a file system with reflinks.
+        let disk = std::env::var_os("ALULA_REPLACEMENTS");
+        let folder = disk.map_or_else(roomy_folder, |disk| tempfile::tempdir_in(disk).unwrap());
         let root = folder.path().canonicalize().unwrap().join("root");
         let layout = Layout::new(&crate::testing::node_config(&root));
         layout.prepare(id()).unwrap();
@@ -45,14 +47,14 @@ impl Case {
     /// The job: it begins again, or continues where the disk says it is.
     fn run(&self) -> Result<(), ReplacementError> {
         let found = self.layout.replacement(id(), TOKEN)?;
-        if found.is_none_or(|found| found.phase < Phase::Sealed) {
+        if found.is_none_or(|found| found.phase < Phase::Ready) {
             let staging = self.layout.begin_replacement(id(), TOKEN, self.present, None, &NEVER)?;
             let tree = self.siblings().staging().join(TREE);
             make(&tree, &self.backup);
             if staging.way() == Way::Exchange {
                 set_time(&tree, 2_000_000);
             }
-            staging.seal(&NEVER)?;
+            staging.finish(&NEVER)?;
         }
         self.layout.exchange_replacement(id(), TOKEN)
     }
@@ -134,8 +136,8 @@ fn interrupted_everywhere(present: Present) {
             crashes += 1;
         }
         case.layout.complete_replacement(id()).unwrap();
-        let sealed = case.layout.replacement(id(), TOKEN).unwrap().is_some_and(|found| found.phase > Phase::Sealed);
-        match sealed {
+        let ready = case.layout.replacement(id(), TOKEN).unwrap().is_some_and(|found| found.phase > Phase::Ready);
+        match ready {
             true => assert_eq!(without_times_of_directories(case.contents()), new, "after {points} points"),
             false => assert_eq!(case.contents(), case.old, "after {points} points"),
         }
@@ -280,7 +282,7 @@ fn links_in_a_staged_tree_and_in_the_files_lead_nowhere() {
         fs::write(tree.join("out/file"), "overwrites").unwrap();
         symlink(outside.path(), tree.join("world")).unwrap();
         symlink(outside.file(), tree.join("server.jar")).unwrap();
-        staging.seal(&NEVER).unwrap();
+        staging.finish(&NEVER).unwrap();
         case.layout.exchange_replacement(id(), TOKEN).unwrap();
         assert_eq!(fs::read_to_string(data.join("out/file")).unwrap(), "overwrites");
         assert_eq!(fs::read_link(data.join("world")).unwrap(), outside.path());
@@ -303,7 +305,7 @@ fn a_tree_over_the_limit_changes_nothing() {
     let staging = begin(Present::Discard);
     assert!(staging.tree().account().charge(1001).is_err());
     make(&tree, &vec![file(b"a", 1001)]);
-    let error = staging.seal(&NEVER).unwrap_err();
+    let error = staging.finish(&NEVER).unwrap_err();
     assert!(matches!(error, ReplacementError::OverLimit { used: 1001, limit: 1000 }), "{error}");
     let error = case.layout.exchange_replacement(id(), TOKEN).unwrap_err();
     assert!(matches!(error, ReplacementError::NotReady { .. }), "{error}");
@@ -312,7 +314,7 @@ fn a_tree_over_the_limit_changes_nothing() {
     for (length, fits) in [(700, true), (701, false)] {
         let staging = begin(Present::Keep);
         make(&tree, &vec![file(b"a", length)]);
-        staging.seal(&NEVER).unwrap();
+        staging.finish(&NEVER).unwrap();
         let exchanged = case.layout.exchange_replacement(id(), TOKEN);
         if fits {
             exchanged.unwrap();
@@ -348,7 +350,7 @@ fn a_tree_is_reopened_with_its_files_and_swept_without_its_job() {
     case.run().unwrap();
     let restored = case.contents();
     let staging = case.layout.begin_replacement(id(), other, Present::Discard, None, &NEVER).unwrap();
-    staging.seal(&NEVER).unwrap();
+    staging.finish(&NEVER).unwrap();
     case.layout.exchange_replacement(id(), other).unwrap();
     assert_eq!(case.contents().len(), 1, "empty");
     assert_eq!(case.layout.former_files(id()).unwrap().unwrap().token, other);
@@ -371,7 +373,7 @@ fn a_server_whose_directory_is_a_link_keeps_it() {
         layout.prepare(id()).unwrap();
         let staging = layout.begin_replacement(id(), TOKEN, Present::Discard, None, &NEVER).unwrap();
         fs::write(elsewhere.path().join(format!(".{}.restore/tree/new", id())), "new").unwrap();
-        staging.seal(&NEVER).unwrap();
+        staging.finish(&NEVER).unwrap();
         layout.exchange_replacement(id(), TOKEN).unwrap();
         assert!(path.is_symlink() && path.join("new").exists() && !path.join("old").exists());
         layout.undo_replacement(id(), TOKEN).unwrap();

@@ -9,9 +9,13 @@ mod upload;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{BackgroundJob, JobError, JobRun, Subject};
+use super::{BackgroundJob, JobError, JobRun, Subject, announced, backup_hooks};
 use crate::model::{Backup, BackupArchive, BackupResult, BackupSource, BackupStorage, Reason, Record, UploadedPart};
 use crate::progress::Progress;
+use crate::reconcile::context::Context;
+use crate::reconcile::file_locks::FilesLock;
+use crate::schedule::BackupSchedule;
+use crate::schedule::retention::surplus;
 use making::{Making, NotMade};
 
 /// A backup that the record has and that has no result.
@@ -27,6 +31,7 @@ impl BackgroundJob for MakeBackup {
         tokio::pin!(work);
         tokio::select! {
             made = &mut work => made,
+            never = announced::announce(run, format!("backup {backup}"), &progress) => match never {},
             () = run.when_unwanted(|record| record.backup(backup).is_none_or(|known| !known.is_pending())) => {
                 progress.cancel();
                 // Its blocking work has ended then, and leaves no file.
@@ -44,6 +49,10 @@ async fn make(run: &JobRun, id: Uuid, progress: &Progress) -> Result<(), JobErro
         () = progress.when_cancelled() => return Ok(()),
     };
     let Some(backup) = pending(run, id) else { return Ok(()) };
+    if backup.archive.is_none() {
+        let message = format!("backup {id}: it is being made");
+        context.store.event(run.server, context.clock.now(), Reason::BackingUp, &message);
+    }
     let made = match backup.storage {
         BackupStorage::Local => archive(run, &backup, progress).await.map(|archive| (archive, Vec::new())),
         BackupStorage::S3 => upload::make_and_upload(run, &backup, progress).await,
@@ -94,10 +103,26 @@ async fn archive(run: &JobRun, backup: &Backup, progress: &Progress) -> Result<B
     let making = Making::new(context, run.server, backup, progress);
     let archive = match &backup.archive {
         Some(archive) if context.node.layout.backup_archive(run.server, backup.id).exists() => archive.clone(),
-        _ => context.store.blocking().run(move || making.run()).await?,
+        _ => {
+            let files = reading(run, progress).await?;
+            let make = move || {
+                let _files = files;
+                making.run()
+            };
+            let work = context.store.blocking().run(make);
+            backup_hooks::around(run, backup.id, progress, work).await??
+        }
     };
     record_archive(run, backup.id, &archive).await?;
     Ok(archive)
+}
+
+/// Waits for the files, which a restore may be replacing.
+async fn reading(run: &JobRun, progress: &Progress) -> Result<FilesLock, Failed> {
+    tokio::select! {
+        files = run.context.operations.files().shared(run.server) => Ok(files),
+        () = progress.when_cancelled() => Err(Failed::Ended("it was cancelled".to_owned())),
+    }
 }
 
 async fn record_archive(run: &JobRun, id: Uuid, archive: &BackupArchive) -> Result<(), Failed> {
@@ -127,10 +152,12 @@ async fn end(
         Err(message) => (Reason::BackupFailed, BackupResult { succeeded: false, message, at, parts: Vec::new() }),
     };
     let message = format!("backup {id}: {}", result.message);
+    let schedule = backup.schedule.as_ref().and_then(|name| schedule(context, name));
     let record = move |record: &mut Record| {
         if let Some(known) = record.backup_mut(id).filter(|known| known.is_pending()) {
             known.result = Some(result);
         }
+        schedule.iter().for_each(|schedule| prune(record, schedule));
     };
     context.store.run(move |store| store.commit(server, record)).await?;
     context.store.event(server, at, reason, &message);
@@ -141,6 +168,18 @@ async fn end(
         removed.unwrap_or_else(|error| tracing::warn!(server.id = %server, backup.id = %id, "{error}"));
     }
     Ok(())
+}
+
+fn schedule(context: &Context, name: &str) -> Option<BackupSchedule> {
+    context.node.config.backup_schedules.iter().find(|schedule| schedule.name == name).cloned()
+}
+
+/// Gives the backups up that a schedule no longer keeps.
+fn prune(record: &mut Record, schedule: &BackupSchedule) {
+    let in_use = record.pending_restore().map(|restore| restore.backup);
+    let surplus = surplus(schedule.keep, &schedule.name, &record.backups, in_use, schedule.times.zone());
+    let surplus = record.backups.iter_mut().filter(|backup| surplus.contains(&backup.id));
+    surplus.for_each(|backup| backup.deleting = true);
 }
 
 /// What a backup has, for people.

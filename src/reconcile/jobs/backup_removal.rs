@@ -14,7 +14,12 @@ impl BackgroundJob for RemoveBackup {
         let Subject::Backup(backup) = run.subject else { return Ok(()) };
         let (id, context) = (run.server, &run.context);
         let layout = context.node.layout.clone();
-        let removed = context.store.blocking().run(move || layout.remove_backup(id, backup)).await?;
+        let remove = move || {
+            // Of a process that has ended while it made the backup.
+            layout.sweep_sources(id)?;
+            layout.remove_backup(id, backup)
+        };
+        let removed = context.store.blocking().run(remove).await?;
         let forget = move |record: &mut Record| record.backups.retain(|known| known.id != backup);
         let storage = context.store.get(id).and_then(|found| found.record.backup(backup).map(|known| known.storage));
         context.store.run(move |store| store.commit(id, forget)).await?;

@@ -14,7 +14,7 @@ impl BackgroundJob for ReportOperation {
         let reported = match &run.subject {
             Subject::Backup(backup) => sync.report_backup(id, *backup).await,
             Subject::Restore(token) => sync.report_restore(id, *token).await,
-            Subject::Transfer(token) => sync.report_transfer(id, *token).await,
+            Subject::Transfer(token) => return Ok(sync.report_transfer(id, *token).await?),
             _ => return Ok(()),
         };
         if let Some(event) = reported? {

@@ -1,5 +1,7 @@
 //! How jobs end.
 
+use std::time::Duration;
+
 use super::*;
 use crate::reconcile::disk_scans::DiskScan;
 use crate::reconcile::observed::{JobState, Observed};
@@ -58,6 +60,23 @@ async fn removals_and_counts_in_the_background_hold_up_no_start() {
         let job = JobRun { context: context.clone(), server: server_id(1), subject };
         let ended = implementation(kind).run(&job).now_or_never();
         assert_eq!(ended.is_some(), goes_on, "{kind:?} {}", job.subject);
+    }
+}
+
+/// A task that was dropped may leave blocking work behind, which holds its lock until it has ended.
+#[tokio::test(start_paused = true)]
+async fn what_removes_files_waits_for_blocking_work_that_reads_them() {
+    let node = TestNode::new();
+    let context = &node.context;
+    let jobs =
+        [(JobKind::Removal, Subject::Deletion), (JobKind::FormerFiles, Subject::Restore(uuid::Uuid::from_u128(7)))];
+    for (kind, subject) in jobs {
+        let job = JobRun { context: context.clone(), server: server_id(1), subject };
+        let ends = async || tokio::time::timeout(Duration::from_secs(5), implementation(kind).run(&job)).await.is_ok();
+        let reading = context.operations.files().shared(server_id(1)).await;
+        assert!(!ends().await, "{kind:?}");
+        drop(reading);
+        assert!(ends().await, "{kind:?}");
     }
 }
 

@@ -53,8 +53,9 @@ impl BackgroundJob for TransferServer {
             (TransferDirection::Outgoing(outgoing), None) => send(run, &transfer, outgoing).await,
             (TransferDirection::Outgoing(outgoing), Some(_)) if outgoing.then_start => start_again(run, token).await,
             (TransferDirection::Incoming(_), None) => {
-                let message = if transfer.cancelled { "it was cancelled" } else { "it has broken off" };
                 run.context.receptions.close(run.server).await;
+                let _files = run.context.operations.files().exclusive(run.server).await;
+                let message = if transfer.cancelled { "it was cancelled" } else { "it has broken off" };
                 run.context.fail_incoming(run.server, token, message).await
             }
             _ => Ok(()),
@@ -135,7 +136,8 @@ async fn send_rounds(
         log.status(TransferStatus::Processing);
         log.line("Preparing to stream server data to destination...");
     }
-    let sender = Arc::new(Sender::new(log.clone(), session, progress.clone()));
+    let files = run.context.operations.files().shared(run.server).await;
+    let sender = Arc::new(Sender::new(log.clone(), session, progress.clone(), files));
     let mut sending = Box::pin(sender.deliver(outgoing, rounds.phase));
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
     let reached = loop {
@@ -178,7 +180,7 @@ async fn open(session: &Session, target: &Target) -> Result<bool, String> {
 /// The planner stops the server, and starts this job again when it has ended.
 async fn stop(run: &JobRun, token: Uuid, rounds: Option<Rounds>) -> Result<(), JobError> {
     let status = run.context.store.status(run.server);
-    let runs = status.is_some_and(|status| status.state != PowerState::Offline);
+    let runs = status.is_some_and(|status| matches!(status.state, PowerState::Starting | PowerState::Running));
     enter(run, token, rounds, Some(runs)).await.map_err(|message| JobError::new(retry::FILES, message))?;
     run.context.store.wake(run.server);
     Ok(())
@@ -221,7 +223,11 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
     let (sender, receiver) = pipe();
     let sending = Sending { log: log.clone(), backups: outgoing.backups.clone(), progress: progress.clone() };
     // Always on threads: the two sides wait for each other.
-    let write = Blocking::Pool.run(move || sending.write(sender.into_writer(), boundary));
+    let files = context.operations.files().shared(run.server).await;
+    let write = Blocking::Pool.run(move || {
+        let _files = files;
+        sending.write(sender.into_writer(), boundary)
+    });
     let mut send = Box::pin(context.operations.transfers().send(&target, &content_type, receiver));
     tokio::pin!(write);
     let mut written = None;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use super::{Context, StepError};
 use crate::events::{EventKind, TransferStatus};
-use crate::model::{ContainerState, ContainerStatus, Reason, Record, Role, ServerId};
+use crate::files::replacement::Phase;
+use crate::model::{ContainerState, ContainerStatus, FormerFiles, Reason, Record, Role, ServerId};
 use crate::reconcile::jobs;
 use crate::reconcile::refresh::refresh;
 use crate::reconcile::step::Step;
@@ -122,8 +123,27 @@ impl Context {
     }
 
     async fn prepare(&self, id: ServerId) -> Done {
+        let Some(snapshot) = self.store.get(id) else { return Ok(()) };
+        let record = &snapshot.record;
+        let restoring = record.pending_restore().map(|restore| restore.token);
+        let restoring = restoring.or_else(|| record.pending_transfer().map(|transfer| transfer.token));
         let layout = self.node.layout.clone();
-        self.store.blocking().run(move || layout.prepare(id)).await?;
+        let files = self.operations.files().try_exclusive(id);
+        let prepare = move || {
+            // Before an empty directory takes the place of files that were being exchanged. A job that exchanges them now completes it.
+            if let Some(_files) = files {
+                layout.sweep_replacement(id, restoring).map_err(|error| StepError::Other(error.to_string()))?;
+            }
+            layout.prepare(id)?;
+            Ok::<_, StepError>(layout.former_files(id)?)
+        };
+        let former = self.store.blocking().run(prepare).await?;
+        if let (Some(former), None, None) = (former, restoring, &snapshot.record.former_files) {
+            // The record was lost. They are removed in time as any others.
+            let (restore, undone) = (former.token, former.phase == Phase::Undone);
+            let former = FormerFiles { restore, at: self.clock.now(), removing: false, undone };
+            self.commit(id, move |record| record.former_files = record.former_files.take().or(Some(former))).await?;
+        }
         self.servers.prepared(id);
         Ok(())
     }

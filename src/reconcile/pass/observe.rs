@@ -102,7 +102,15 @@ impl Context {
             return;
         }
         let layout = self.node.layout.clone();
-        if self.store.blocking().run(move || layout.is_prepared(id)).await {
+        let Some(snapshot) = self.store.get(id) else { return };
+        let restoring = snapshot.record.pending_restore().map(|restore| restore.token);
+        let unrecorded = restoring.is_none() && snapshot.record.former_files.is_none();
+        // A crash may have interrupted the exchange of its files, or a damaged record may have lost their restore.
+        let ready = move || {
+            let former = unrecorded && layout.former_files(id).is_ok_and(|former| former.is_some());
+            layout.is_prepared(id) && !former && !layout.is_replacement_left(id, restoring)
+        };
+        if self.store.blocking().run(ready).await {
             self.servers.prepared(id);
         }
     }

@@ -25,20 +25,27 @@ impl Planner<'_> {
             self.plan_backup(backup);
         }
         self.set_backup_condition();
+        self.set_damage_condition();
         self.remove_former_files();
         self.report_operations();
     }
 
     fn plan_backup(&mut self, backup: &Backup) {
         let subject = Subject::Backup(backup.id);
-        if backup.deleting {
-            // The job that makes it ends by itself.
-            if !self.runs(JobKind::Backup, &subject) {
+        if backup.quieted.is_some() && !self.runs(JobKind::Backup, &subject) {
+            // The run that has sent the commands before it has ended with its daemon.
+            self.job(JobKind::BackupRelease, &subject, true);
+        } else if backup.deleting {
+            // A job that makes or reads it ends by itself.
+            let busy = [JobKind::Backup, JobKind::BackupVerification].into_iter().any(|kind| self.runs(kind, &subject));
+            if !busy {
                 self.job(JobKind::BackupRemoval, &subject, true);
             }
         } else if backup.is_pending() && self.files_held_for().is_none() {
             // The job waits for one of the node's permits itself, in the order in which jobs are started.
             self.job(JobKind::Backup, &subject, true);
+        } else if backup.verifying && backup.is_kept_here() {
+            self.job(JobKind::BackupVerification, &subject, true);
         }
     }
 
@@ -71,20 +78,35 @@ impl Planner<'_> {
         }
     }
 
+    /// Damage stays until the backup is deleted, or found intact.
+    fn set_damage_condition(&mut self) {
+        let damaged = self.record.backups.iter().filter(|backup| backup.is_damaged());
+        let found = damaged.filter_map(|backup| Some((backup.id, backup.verified.as_ref()?)));
+        let texts: Vec<String> = found
+            .map(|(id, verified)| format!("the backup {id} is damaged, found {}: {}", verified.at, verified.message))
+            .collect();
+        if !texts.is_empty() {
+            self.set_false(ConditionType::BackupsIntact, Reason::BackupDamaged, texts.join("; "));
+        }
+    }
+
     /// The restore that is pending. It waits until nothing runs on the files.
     fn plan_restore(&mut self) {
         let Some(restore) = &self.record.restore else { return };
         if let Some(result) = &restore.result {
+            if restore.then_start {
+                self.job(JobKind::Restore, &Subject::Restore(restore.token), true);
+            }
             if !result.succeeded {
-                let message = format!("the backup {} was not restored: {}", restore.backup, result.message);
+                let message = format!("{} has failed: {}", restored(restore), result.message);
                 self.set_false(ConditionType::Restored, Reason::RestoreFailed, message);
             }
             return;
         }
-        let message = format!("the backup {} is being restored", restore.backup);
+        let message = format!("{} is under way", restored(restore));
         self.set_false(ConditionType::Restored, Reason::Restoring, message);
         if let Some(outage) = &self.observed.outage {
-            let message = format!("the backup {} is restored when the server has ended: {outage}", restore.backup);
+            let message = format!("{} begins when the server has ended: {outage}", restored(restore));
             self.set_false(ConditionType::Restored, Reason::RuntimeUnreachable, message);
         } else if !self.container_runs() {
             self.restore(restore);
@@ -118,7 +140,7 @@ impl Planner<'_> {
         let Some(reason) = self.files_held_for() else { return false };
         let message = match self.record.pending_restore() {
             Some(restore) if reason == Reason::Restoring => {
-                format!("the server is stopped: its backup {} is being restored", restore.backup)
+                format!("the server is stopped: {} is under way", restored(restore))
             }
             _ => "the server is stopped: it is being transferred between nodes".to_owned(),
         };
@@ -139,7 +161,7 @@ impl Planner<'_> {
         true
     }
 
-    /// The files that the latest restore has replaced are removed once nobody can miss them.
+    /// The files that the latest restore has replaced are removed after a while.
     fn remove_former_files(&mut self) {
         let Some(former) = &self.record.former_files else { return };
         if self.files_held_for().is_some() {
@@ -169,8 +191,7 @@ impl Planner<'_> {
         let record = self.record;
         let backups = record.backups.iter().filter(|backup| backup.is_unreported());
         let mut subjects: Vec<Subject> = backups.map(|backup| Subject::Backup(backup.id)).collect();
-        let restore = record.restore.as_ref().filter(|restore| restore.result.is_some() && !restore.reported);
-        subjects.extend(restore.map(|restore| Subject::Restore(restore.token)));
+        subjects.extend(record.unreported_restores().map(|restore| Subject::Restore(restore.token)));
         let transfer = record.transfer.as_ref().filter(|transfer| transfer.has_due_report());
         subjects.extend(transfer.map(|transfer| Subject::Transfer(transfer.token)));
         for subject in subjects {
@@ -180,6 +201,14 @@ impl Planner<'_> {
                 self.set_false(ConditionType::PanelNotified, Reason::PanelAway, message);
             }
         }
+    }
+}
+
+/// A restore, for people.
+fn restored(restore: &Restore) -> String {
+    match restore.is_undo() {
+        true => format!("the undoing of the restore of the backup {}", restore.backup),
+        false => format!("the restore of the backup {}", restore.backup),
     }
 }
 

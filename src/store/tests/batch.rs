@@ -16,7 +16,7 @@ fn new(number: u32, requests: &[Verb]) -> NewServer {
     let record = Record { synced_at: Some(Timestamp::from_millis(7)), ..Record::default() };
     let mut manifest = Manifest::new(numbered(number), ManagedBy::Panel);
     manifest.spec.settings.invocation = format!("./run {number}");
-    NewServer { manifest, record, requests }
+    NewServer { manifest, record, requests, declared: crate::model::Declared::default() }
 }
 
 /// The first asks for its installation.

@@ -267,3 +267,18 @@ fn the_folder_of_all_servers_is_made_again_by_the_next_write() {
     let again = Store::open(root.path(), Blocking::Inline, Clock::System, None).unwrap();
     assert_eq!(again.ids(), [other_id()]);
 }
+
+/// SIGKILL in the last steps of a removal left a folder that nothing removed.
+#[test]
+fn a_folder_that_a_removal_has_left_empty_is_gone_after_the_next_boot() {
+    let root = TempDir::new().unwrap();
+    let folders = [id(), other_id()].map(|id| root.path().join("servers").join(id.to_string()));
+    folders.iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+    fs::write(folders[0].join(REQUESTS_FILE), "{}").unwrap();
+    let kept = root.path().join("servers/33333333-3333-4333-8333-333333333333/data");
+    fs::create_dir_all(&kept).unwrap();
+    let store = Store::open(root.path(), Blocking::Inline, Clock::System, None).unwrap();
+    assert_eq!(store.ids(), []);
+    assert!(folders.iter().all(|folder| !folder.exists()));
+    assert!(kept.exists(), "files of a server that is unknown");
+}

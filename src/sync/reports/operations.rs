@@ -56,17 +56,13 @@ impl PanelSync {
     /// The panel has neither acknowledged nor rejected it.
     pub async fn report_restore(&self, id: ServerId, token: Uuid) -> Result<Option<EventKind>, ReportError> {
         let Some(snapshot) = self.store.get(id) else { return Ok(None) };
-        let restore = snapshot.record.restore.as_ref().filter(|restore| restore.token == token && !restore.reported);
+        let restore = snapshot.record.unreported_restores().find(|restore| restore.token == token);
         let Some((restore, result)) = restore.and_then(|restore| Some((restore, restore.result.as_ref()?))) else {
             return Ok(None);
         };
         let answer = self.panel.report_restore(restore.backup, result.succeeded).await;
         self.answer(id, restore.at + COMMIT_TIME, answer)?;
-        let acknowledged = move |record: &mut Record| {
-            if let Some(restore) = record.restore.as_mut().filter(|restore| restore.token == token) {
-                restore.reported = true;
-            }
-        };
+        let acknowledged = move |record: &mut Record| record.restore_reported(token);
         self.store.run(move |store| store.commit(id, acknowledged)).await?;
         Ok(Some(EventKind::RestoreCompleted))
     }

@@ -12,16 +12,15 @@ use crate::requests::NewRequest;
 use crate::sync::PanelSync;
 
 impl PanelSync {
-    /// Reports the result of a transfer. A server that did not arrive is then removed. Returns the event for browsers.
+    /// Reports the result of a transfer, to browsers, too. A server that did not arrive is then removed.
     ///
     /// # Errors
     /// The panel has neither acknowledged nor rejected it.
-    pub async fn report_transfer(&self, id: ServerId, token: Uuid) -> Result<Option<EventKind>, ReportError> {
-        let Some(transfer) = self.ended_transfer(id, token) else { return Ok(None) };
-        let Some(succeeded) = transfer.result.as_ref().map(|result| result.succeeded) else { return Ok(None) };
+    pub async fn report_transfer(&self, id: ServerId, token: Uuid) -> Result<(), ReportError> {
+        let Some(transfer) = self.ended_transfer(id, token) else { return Ok(()) };
+        let Some(succeeded) = transfer.result.as_ref().map(|result| result.succeeded) else { return Ok(()) };
         if transfer.reported {
-            self.remove_failed(id, &transfer).await?;
-            return Ok(None);
+            return self.remove_failed(id, &transfer).await;
         }
         match self.panel.report_transfer(id, succeeded).await {
             Err(error) if error.is_final() => {
@@ -38,14 +37,18 @@ impl PanelSync {
                 self.store.run(move |store| store.commit(id, reported)).await?;
             }
         }
-        self.store.wake(id);
         // What the panel has made of it.
-        let Some(settled) = self.ended_transfer(id, token) else { return Ok(None) };
-        if status(&settled) == Some(TransferStatus::Success) {
+        let Some(settled) = self.ended_transfer(id, token) else { return Ok(()) };
+        let status = status(&settled);
+        if let Some(status) = status {
+            // Before the server is removed, and with it those who listen.
+            self.store.events().publish_output(id, || EventKind::TransferStatus(status));
+        }
+        self.store.wake(id);
+        if status == Some(TransferStatus::Success) {
             self.sync_arrived(id).await;
         }
-        self.remove_failed(id, &settled).await?;
-        Ok(status(&settled).map(EventKind::TransferStatus))
+        self.remove_failed(id, &settled).await
     }
 
     fn ended_transfer(&self, id: ServerId, token: Uuid) -> Option<Transfer> {
@@ -59,7 +62,8 @@ impl PanelSync {
     async fn settle_transfer(&self, id: ServerId, transfer: &Transfer) -> Result<(), ReportError> {
         let here = match self.fetch_once(id).await {
             Ok(_) => true,
-            Err(error) if error.is_final() => false,
+            // Another rejection, as of this node's token, is no word about the server.
+            Err(PanelError::Rejected { status: 403 | 404, .. }) => false,
             Err(error) => return Err(error.into()),
         };
         let succeeded = match transfer.direction {

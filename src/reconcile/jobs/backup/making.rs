@@ -13,7 +13,7 @@ use crate::archive::{ArchiveError, spawn_helper};
 use crate::files::backup_files::NewArchive;
 use crate::files::source::Source;
 use crate::files::tree::Tree;
-use crate::files::{FilesError, Layout};
+use crate::files::{FilesError, IdleIo, Layout};
 use crate::model::backup::MAX_CHANGED;
 use crate::model::{Backup, BackupArchive, BackupSource, Reason, ServerId};
 use crate::progress::Progress;
@@ -93,8 +93,9 @@ impl Making {
 
     fn make(self) -> Result<BackupArchive, NotMade> {
         let (layout, server) = (self.layout(), self.server);
-        let (source, ignore) = self.source()?;
+        // First, since it removes what an earlier process has left, and nothing is left of it after an error.
         let mut archive = layout.create_backup(server, self.id)?;
+        let (source, ignore) = self.source()?;
         let estimate = backup::estimate(source.tree(), &ignore, &self.progress)?;
         let (needed, free) = (estimate.max_archive(), layout.free_for_backups()?);
         if needed > free {
@@ -130,7 +131,8 @@ impl Making {
     }
 
     fn pack<W: Write>(&self, source: &Source, ignore: &IgnoreList, sink: W) -> Result<(W, Written), NotMade> {
-        let pace = |bytes| self.context.operations.backup_rate().take_blocking(bytes);
+        let _idle = IdleIo::begin();
+        let pace = self.context.operations.pace();
         let options = WriteOptions {
             ignore,
             level: self.context.node.config.backups.level,

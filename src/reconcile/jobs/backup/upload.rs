@@ -1,12 +1,12 @@
 //! A backup that goes to an object store: made, sent by the panel's links, and removed here.
 
 use super::making::{Making, NotMade};
-use super::{Failed, archive, record_archive};
+use super::{Failed, archive, reading, record_archive};
 use crate::archive::ArchiveError;
 use crate::model::{Backup, BackupArchive, UploadedPart};
 use crate::panel::COMMIT_TIME;
 use crate::progress::Progress;
-use crate::reconcile::jobs::{JobError, JobRun};
+use crate::reconcile::jobs::{JobError, JobRun, backup_hooks};
 use crate::retry;
 use crate::upload::UploadError;
 
@@ -41,14 +41,19 @@ async fn stream(
     let context = &run.context;
     let folder = context.node.layout.backups(run.server);
     let panel = run.sync()?.panel();
+    // Before the links, which expire.
+    let files = reading(run, progress).await?;
     let begun = context.operations.uploads().streamed(panel, backup.id, bound, &folder).await;
     let (sink, upload) = begun.map_err(|error| failed(run, backup, error))?;
     let write = context.store.blocking().run(move || {
+        let _files = files;
         let (sink, archive) = making.stream(sink)?;
         // The upload's own error says why.
         sink.finish().map(|_| archive).map_err(|error| NotMade::Archive(ArchiveError::Io(error)))
     });
+    let write = backup_hooks::around(run, backup.id, progress, write);
     let (archive, parts) = tokio::join!(write, upload.run(progress));
+    let archive = archive?;
     let parts = match (&archive, parts) {
         // The upload has ended because there was nothing more to send.
         (Err(_), Err(UploadError::File { .. })) => Vec::new(),

@@ -9,11 +9,13 @@ use uuid::Uuid;
 
 use crate::archive::backup::{self, Hashes, UnpackOptions};
 use crate::events::EventKind;
+use crate::files::IdleIo;
 use crate::files::replacement::{Phase, Present};
 use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, Restore, RestoreFrom, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::context::Context;
+use crate::reconcile::file_locks::FilesLock;
 use crate::remote_download::{BackupDownloads, BackupReader};
 
 /// Bytes of the archive that are read at once.
@@ -34,6 +36,8 @@ pub(super) struct Unpacking {
     /// The server's disk limit.
     limit: Option<u64>,
     progress: Progress,
+    /// Held until the blocking work has ended, whatever became of the job.
+    _files: FilesLock,
 }
 
 impl Unpacking {
@@ -42,6 +46,7 @@ impl Unpacking {
         server: ServerId,
         restore: &Restore,
         progress: &Progress,
+        files: FilesLock,
     ) -> Result<Self, String> {
         let snapshot = context.store.get(server).ok_or("there is no such server")?;
         let manifest = snapshot.manifest.as_ref().ok_or("the server has no valid manifest")?;
@@ -53,6 +58,7 @@ impl Unpacking {
             archive: known.and_then(|known| known.archive.clone()),
             limit: manifest.spec.settings.build.disk_limit(),
             progress: progress.clone(),
+            _files: files,
         })
     }
 
@@ -64,12 +70,13 @@ impl Unpacking {
         let blocking = self.context.store.blocking();
         let (layout, server, token) = (self.context.node.layout.clone(), self.server, self.restore.token);
         let found = blocking.run(move || layout.replacement(server, token)).await.map_err(|error| error.to_string())?;
-        if found.is_some_and(|found| found.phase >= Phase::Sealed) {
+        if found.is_some_and(|found| found.phase >= Phase::Ready) {
             return Ok("continued after a restart of the daemon".to_owned());
         }
         match self.restore.from.clone() {
             RestoreFrom::Local => blocking.run(move || self.unpack_local()).await,
             RestoreFrom::Url(url) => self.unpack_remote(url).await,
+            RestoreFrom::Former { .. } => Err("nothing is unpacked to undo a restore".to_owned()),
         }
     }
 
@@ -94,12 +101,16 @@ impl Unpacking {
     /// Unpacks and verifies an archive, and makes the result durable.
     fn unpack(&self, source: impl Read) -> Result<String, String> {
         let (layout, server, cancelled) = (&self.context.node.layout, self.server, self.progress.cancelled());
-        let present = if self.restore.truncate { Present::Discard } else { Present::Keep };
+        let present =
+            if self.restore.truncate && self.restore.only.is_empty() { Present::Discard } else { Present::Keep };
         if let Some(archive) = &self.archive {
             layout.check_space_beside(server, archive.content).map_err(|error| error.to_string())?;
         }
         let begun = layout.begin_replacement(server, self.restore.token, present, self.limit, cancelled);
         let staging = begun.map_err(|error| error.to_string())?;
+        let only: Result<Vec<UserPath>, _> =
+            self.restore.only.iter().map(|path| UserPath::parse(path.as_ref())).collect();
+        let only = only.map_err(|error| error.to_string())?;
         let mut names = Names::default();
         let mut entry = |path: &UserPath| {
             if names.is_due() {
@@ -107,10 +118,11 @@ impl Unpacking {
                 self.context.store.events().publish_output(server, notice);
             }
         };
-        let pace = |bytes| self.context.operations.backup_rate().take_blocking(bytes);
+        let _idle = IdleIo::begin();
+        let pace = self.context.operations.pace();
         let expected = self.archive.as_ref().map(|archive| archive.sha1.as_str()).filter(|sha1| !sha1.is_empty());
         let options = UnpackOptions {
-            only: None,
+            only: (!only.is_empty()).then_some(&only),
             denylist: false,
             hashes: Hashes { sha1: expected.is_some(), sha256: false },
             pace: Some(&pace),
@@ -124,7 +136,10 @@ impl Unpacking {
             let backup: Uuid = self.restore.backup;
             return Err(format!("the archive of the backup {backup} is damaged: its SHA-1 is {found}, not {expected}"));
         }
-        staging.seal(cancelled).map_err(|error| error.to_string())?;
+        if !only.is_empty() && unpacked.files + unpacked.links + unpacked.directories == 0 {
+            return Err(format!("the backup {} has none of these paths", self.restore.backup));
+        }
+        staging.finish(cancelled).map_err(|error| error.to_string())?;
         Ok(format!("restored {} files with {} bytes", unpacked.files, unpacked.content))
     }
 }

@@ -17,6 +17,7 @@ use crate::files::{DiskAccount, FilesError, ScratchFile};
 use crate::files::tree::Tree;
 use crate::model::{Outgoing, RoundPhase};
 use crate::progress::Progress;
+use crate::reconcile::file_locks::FilesLock;
 use crate::replication::{
     FrameWriter, ManifestReader, ManifestWriter, ReplicationError, Scan, Summary, scan, send_blocks, send_manifest,
 };
@@ -82,6 +83,8 @@ pub(super) struct Sender {
     pub(super) log: Log,
     pub(super) session: Session,
     pub(super) progress: Progress,
+    /// Work that goes on when the job was dropped has it.
+    files: FilesLock,
     /// The latest manifest of each part.
     former: [Mutex<Option<Arc<ScratchFile>>>; 2],
     /// When the destination last acknowledged something.
@@ -96,8 +99,8 @@ struct Round {
 }
 
 impl Sender {
-    pub(super) fn new(log: Log, session: Session, progress: Progress) -> Self {
-        Self { log, session, progress, former: Default::default(), heard: Mutex::new(Instant::now()) }
+    pub(super) fn new(log: Log, session: Session, progress: Progress, files: FilesLock) -> Self {
+        Self { log, session, progress, files, former: Default::default(), heard: Mutex::new(Instant::now()) }
     }
 
     /// Sends until the server has to be stopped, or is there. Continues after each break.
@@ -228,8 +231,11 @@ impl Sender {
         let from = manifest.reader().map_err(scratch)?;
         let ((sender, body), (answer, receiver)) = (pipe(), pipe());
         let write = Blocking::Pool.run(move || {
-            let pipe = send_manifest(from, sender.into_writer())?;
-            pipe.finish().map_err(scratch)
+            let mut pipe = send_manifest(from, sender.into_writer())?;
+            pipe.flush().map_err(scratch)?;
+            // As below.
+            let _closed = pipe.finish();
+            Ok::<_, ReplicationError>(())
         });
         let read = Blocking::Pool.run(move || {
             let mut to = list.writer();
@@ -254,8 +260,9 @@ impl Sender {
             let take = move || next.lock().unwrap_or_else(PoisonError::into_inner).next_batch();
             let Some(spans) = Blocking::Pool.run(take).await? else { return Ok(()) };
             let (sender, body) = pipe();
-            let (origin, progress) = (origin.clone(), self.progress.clone());
+            let (origin, progress, files) = (origin.clone(), self.progress.clone(), self.files.clone());
             let write = Blocking::Pool.run(move || {
+                let _files = files;
                 let mut frames = FrameWriter::new(sender.into_writer())?;
                 let bytes = match &origin {
                     Origin::Files(tree) => send_blocks(|path| tree.open(path), &spans, &mut frames, progress.cancelled()),
@@ -263,7 +270,10 @@ impl Sender {
                         send_blocks(|path| extras.open(path), &spans, &mut frames, progress.cancelled())
                     }
                 }?;
-                frames.finish()?.finish().map_err(scratch)?;
+                let mut pipe = frames.finish()?;
+                pipe.flush().map_err(scratch)?;
+                // A destination may answer as soon as it has read the last frame.
+                let _closed = pipe.finish();
                 Ok::<_, ReplicationError>(bytes)
             });
             let (sent, written) = tokio::join!(self.session.blocks(part, body), write);

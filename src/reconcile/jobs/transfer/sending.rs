@@ -83,7 +83,10 @@ impl Sending {
             form.file("install_logs", "install.log")?.write_all(&log)?;
             self.log.line("Finished streaming the install logs to destination.");
         }
-        form.finish()?.finish()?;
+        let mut pipe = form.finish()?;
+        pipe.flush()?;
+        // A destination may answer as soon as it has read the end of the form.
+        let _closed = pipe.finish();
         Ok(format!("{} files with {} bytes, and {backups} backups", written.files, written.content))
     }
 

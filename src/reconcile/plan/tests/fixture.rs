@@ -607,9 +607,11 @@ pub fn subject_of(kind: JobKind, text: &str) -> Subject {
             None => Subject::State,
         },
         JobKind::Removal => Subject::Deletion,
-        JobKind::Backup | JobKind::BackupRemoval | JobKind::OperationReport => {
-            Subject::Backup(text.parse().expect("a backup's id"))
-        }
+        JobKind::Backup
+        | JobKind::BackupRelease
+        | JobKind::BackupRemoval
+        | JobKind::BackupVerification
+        | JobKind::OperationReport => Subject::Backup(text.parse().expect("a backup's id")),
         JobKind::Transfer => Subject::Transfer(text.parse().expect("a transfer's token")),
         JobKind::Restore | JobKind::FormerFiles => Subject::Restore(text.parse().expect("a restore's token")),
     };

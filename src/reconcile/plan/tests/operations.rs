@@ -5,8 +5,9 @@ use uuid::Uuid;
 use super::display::{reason, seconds, steps, table};
 use super::fixture::{Fixture, at};
 use crate::model::{
-    Authorization, Backup, BackupArchive, BackupResult, BackupStorage, ConditionType, FormerFiles, Incoming, Outgoing,
-    PowerState, Reason, Requester, Restore, RestoreFrom, RestoreResult, Transfer, TransferDirection, TransferResult,
+    Authorization, Backup, BackupArchive, BackupResult, BackupStorage, BackupVerification, ConditionType, FormerFiles,
+    Incoming, Outgoing, PowerState, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Transfer,
+    TransferDirection, TransferResult,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
@@ -17,18 +18,7 @@ const REMOVED: &str = "StartJob BackupRemoval backup:00000000-0000-0000-0000-000
 const REPORTED: &str = "StartJob OperationReport backup:00000000-0000-0000-0000-000000000007";
 
 fn backup() -> Backup {
-    Backup {
-        id: ID,
-        at: at(-5),
-        by: Requester::Panel,
-        storage: BackupStorage::Local,
-        ignore: String::new(),
-        archive: None,
-        result: None,
-        reported: false,
-        deleting: false,
-        detached: false,
-    }
+    Backup::new(ID, at(-5), Requester::Panel, BackupStorage::Local)
 }
 
 fn made() -> Backup {
@@ -44,6 +34,7 @@ fn restore() -> Restore {
         by: Requester::Panel,
         from: RestoreFrom::Local,
         truncate: true,
+        only: Vec::new(),
         then_start: false,
         result: None,
         reported: false,
@@ -114,6 +105,55 @@ impl Fixture {
 }
 
 #[test]
+fn an_archive_is_verified_when_that_is_requested_and_damage_is_shown_until_it_is_gone() {
+    const VERIFIED: &str = "StartJob BackupVerification backup:00000000-0000-0000-0000-000000000007";
+    let known = || Backup { reported: true, ..made() };
+    let verifying = || Backup { verifying: true, ..known() };
+    let s3 = || Backup { storage: BackupStorage::S3, ..verifying() };
+    let verified = |ok| BackupVerification { at: at(-3), ok, message: "its archive is cut".into() };
+    let works = |fixture: Fixture| fixture.works_at(JobKind::BackupVerification, Subject::Backup(ID));
+    table(&[
+        ("requested", offline().backed_up(verifying()), &[VERIFIED]),
+        ("while the server runs", running().backed_up(verifying()), &[VERIFIED]),
+        ("being read", works(offline().backed_up(verifying())), &[]),
+        ("not made yet", offline().backed_up(Backup { verifying: true, ..backup() }), &[MADE]),
+        ("not here", offline().backed_up(s3()), &[]),
+        ("no longer wanted", offline().backed_up(Backup { deleting: true, ..verifying() }), &[REMOVED]),
+        ("no longer wanted, being read", works(offline().backed_up(Backup { deleting: true, ..verifying() })), &[]),
+        ("damaged", offline().backed_up(Backup { verified: Some(verified(false)), ..known() }), &[]),
+    ]);
+    let damaged = |verified, deleting| {
+        let plan = offline().backed_up(Backup { verified: Some(verified), deleting, ..known() }).plan();
+        reason(&plan, ConditionType::BackupsIntact).is_some()
+    };
+    assert!(damaged(verified(false), false), "it is named");
+    assert!(!damaged(verified(false), true), "it is being removed");
+    assert!(!damaged(verified(true), false));
+    let plan = offline().backed_up(Backup { verified: Some(verified(false)), ..known() }).plan();
+    assert_eq!(reason(&plan, ConditionType::BackupsIntact), Some(Reason::BackupDamaged));
+}
+
+#[test]
+fn the_commands_after_a_backup_are_sent_before_anything_else_is_done_with_it() {
+    const RELEASED: &str = "StartJob BackupRelease backup:00000000-0000-0000-0000-000000000007";
+    let quieted = |backup| Backup { quieted: Some("c1".into()), ..backup };
+    let works = |fixture: Fixture| fixture.works_at(JobKind::Backup, Subject::Backup(ID));
+    table(&[
+        ("after a death in between", running().backed_up(quieted(backup())), &[RELEASED]),
+        ("by the job itself", works(running().backed_up(quieted(backup()))), &[]),
+        ("no longer wanted", running().backed_up(Backup { deleting: true, ..quieted(made()) }), &[RELEASED]),
+        ("sent", running().backed_up(backup()), &[MADE]),
+    ]);
+}
+
+#[test]
+fn an_undo_stops_the_server_as_a_restore_does() {
+    let undo = || Restore { from: RestoreFrom::Former { restore: Uuid::from_u128(6), back: true }, ..restore() };
+    assert_eq!(steps(&running().restoring(undo()).plan()), steps(&running().restoring(restore()).plan()));
+    assert_eq!(steps(&offline().restoring(undo()).plan()), steps(&offline().restoring(restore()).plan()));
+}
+
+#[test]
 fn a_backup_is_made_once_and_reported_until_the_panel_has_it() {
     let deleting = || Backup { deleting: true, ..backup() };
     let works = |fixture: Fixture| fixture.works_at(JobKind::Backup, Subject::Backup(ID));
@@ -165,7 +205,22 @@ fn a_restore_stops_the_server_and_holds_it() {
             offline().restoring(restored()),
             &["StartJob OperationReport restore:00000000-0000-0000-0000-000000000007"],
         ),
+        (
+            "restored, and to be started again",
+            offline().restoring(Restore { then_start: true, reported: true, ..restored() }),
+            &["StartJob Restore restore:00000000-0000-0000-0000-000000000007"],
+        ),
     ]);
+    let mut record = Record::default();
+    record.begin_restore(restore());
+    record.begin_restore(Restore { token: Uuid::from_u128(8), ..restore() });
+    assert_eq!(record.pending_restore().map(|restore| restore.token), Some(ID), "another one is pending");
+    record.restore = Some(Restore { then_start: true, ..restored() });
+    record.begin_restore(Restore { token: Uuid::from_u128(8), ..restore() });
+    assert_eq!(record.pending_restore().map(|restore| restore.then_start), Some(true));
+    assert_eq!(record.unreported_restores().map(|restore| restore.token).collect::<Vec<_>>(), [ID], "not lost");
+    record.restore_reported(ID);
+    assert_eq!((record.unreported_restores().count(), record.earlier_restores.len()), (0, 0));
     let plan = offline().restoring(restore()).plan();
     assert_eq!(plan.state, PowerState::Offline);
     assert_eq!(reason(&plan, ConditionType::Restored), Some(Reason::Restoring));
@@ -175,7 +230,7 @@ fn a_restore_stops_the_server_and_holds_it() {
 #[test]
 fn replaced_files_stay_until_the_server_has_run_or_a_day_has_passed() {
     let replaced = |fixture: Fixture, seconds_ago: i64| {
-        let former = FormerFiles { restore: ID, at: at(-seconds_ago), removing: false };
+        let former = FormerFiles { restore: ID, at: at(-seconds_ago), removing: false, undone: false };
         fixture.with(|s| s.record.former_files = Some(former))
     };
     let due = "StartJob FormerFiles restore:00000000-0000-0000-0000-000000000007".to_owned();
