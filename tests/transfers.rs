@@ -6,7 +6,11 @@ mod incoming;
 mod node;
 #[path = "transfers/outgoing.rs"]
 mod outgoing;
+#[path = "transfers/cutting.rs"]
+mod cutting;
 #[path = "transfers/pairs.rs"]
 mod pairs;
+#[path = "transfers/rounds.rs"]
+mod rounds;
 #[path = "transfers/wings.rs"]
 mod wings;
