@@ -69,8 +69,8 @@ pub use idle_io::IdleIo;
 pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 use scan::{Visitor, scan};
-use siblings::Siblings;
 pub use scratch::ScratchFile;
+use siblings::Siblings;
 pub use tree::Root;
 
 /// The bytes of a server's files.

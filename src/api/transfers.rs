@@ -3,6 +3,7 @@
 //! The server exists here from the first byte on, held by its transfer. Whatever ends the request before the last byte was verified
 //! ends the transfer: the panel learns of it, and nothing stays. Source: HTTP API, "Destination" and "Cancelling".
 
+mod held;
 mod parts;
 mod reception;
 pub mod session;

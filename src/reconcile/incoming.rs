@@ -9,8 +9,8 @@ use super::server_state::JobError;
 use crate::files::FilesError;
 use crate::files::backup_files::BackupFile;
 use crate::model::{
-    Backup, BackupArchive, FormerFiles, Incoming, IncomingSession, PowerState, Reason, Record, ServerId, Transfer, TransferDirection,
-    TransferResult,
+    Backup, BackupArchive, FormerFiles, Incoming, IncomingSession, PowerState, Reason, Record, ServerId, Transfer,
+    TransferDirection, TransferResult,
 };
 use crate::retry;
 use crate::store::{NewServer, Snapshot, StoreError};

@@ -9,10 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use super::BLOCK;
 use super::entry::{Content, Entry, Hash, order};
 use super::error::ReplicationError;
 use super::manifest::{ManifestReader, ManifestWriter, Stamp, Summary};
-use super::BLOCK;
 use crate::files::page_cache::Reading;
 use crate::files::tree::{self, EntryKind, Follow, Tree, TreeError, Visit, Visitor, WalkEntry};
 use crate::files::user_path::UserPath;
@@ -118,9 +118,7 @@ impl<'a, R: Read, W: Write> Scanner<'a, R, W> {
     fn add(&mut self, found: &WalkEntry<'_>) -> Result<(), ReplicationError> {
         let path = found.path.as_bytes().to_vec();
         match found.entry.kind {
-            EntryKind::Directory => {
-                self.to.add(&entry(path, &found.entry, Content::Directory), Stamp::default())
-            }
+            EntryKind::Directory => self.to.add(&entry(path, &found.entry, Content::Directory), Stamp::default()),
             EntryKind::Symlink => {
                 let text = match found.read_link() {
                     // Replaced meanwhile.

@@ -87,7 +87,11 @@ impl Pair {
                     break found;
                 }
             };
-            let span = |(first, count): (u32, u32)| Span { path: entry.path.clone(), first: first.into(), count: count.into() };
+            let span = |(first, count): (u32, u32)| Span {
+                path: entry.path.clone(),
+                first: first.into(),
+                count: count.into(),
+            };
             spans.extend(runs.into_iter().map(span));
         }
         let mut frames = FrameWriter::new(Vec::new()).unwrap();
@@ -118,7 +122,8 @@ impl Pair {
 
     /// Everything but the two trees is as it was.
     fn assert_confined(&self) {
-        let mut names: Vec<_> = fs::read_dir(self.folder.path()).unwrap().map(|found| found.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(self.folder.path()).unwrap().map(|found| found.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["destination", "outside", "source"]);
         assert_eq!(fs::read(self.folder.path().join("outside")).unwrap(), b"outside");
@@ -129,7 +134,13 @@ fn files_below(path: &Path) -> u64 {
     let mut sum = 0;
     for found in fs::read_dir(path).into_iter().flatten().flatten() {
         let kind = found.metadata().unwrap();
-        sum += if kind.is_dir() { files_below(&found.path()) } else if kind.is_file() { kind.len() } else { 0 };
+        sum += if kind.is_dir() {
+            files_below(&found.path())
+        } else if kind.is_file() {
+            kind.len()
+        } else {
+            0
+        };
     }
     sum
 }
@@ -208,8 +219,9 @@ fn make(top: &Path, edits: &[(Vec<&str>, Edit)]) {
         let _ = fs::create_dir_all(path.parent().unwrap());
         let other = |names: &[&str]| top.join(names.iter().collect::<PathBuf>());
         let _ = match edit {
-            Edit::Write(bytes, mode) => fs::write(&path, bytes)
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(*mode))),
+            Edit::Write(bytes, mode) => {
+                fs::write(&path, bytes).and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(*mode)))
+            }
             Edit::Large(kilobytes, byte) => fs::write(&path, vec![*byte; *kilobytes as usize * 1000]),
             Edit::Poke(at, byte) => fs::metadata(&path).and_then(|found| {
                 let at = at.index(found.len().max(1) as usize) as u64;
@@ -299,12 +311,14 @@ fn only_changed_blocks_travel() {
     let mut pair = Pair::new();
     let world = pair.source().join("world");
     // Every block is another one, and none can be packed.
-    let content: Vec<u8> = (0..8 << 20_u32).scan(1_u32, |state, _| {
-        *state ^= *state << 13;
-        *state ^= *state >> 17;
-        *state ^= *state << 5;
-        Some(*state as u8)
-    }).collect();
+    let content: Vec<u8> = (0..8 << 20_u32)
+        .scan(1_u32, |state, _| {
+            *state ^= *state << 13;
+            *state ^= *state >> 17;
+            *state ^= *state << 5;
+            Some(*state as u8)
+        })
+        .collect();
     fs::write(&world, &content).unwrap();
     for number in 0..50 {
         fs::write(pair.source().join(number.to_string()), format!("file {number}")).unwrap();
@@ -446,11 +460,10 @@ fn hostile_manifests_are_refused() {
         ("a name of a later file", vec![top(), entry("a", link("b")), entry("b", file(1))]),
         ("a name of nothing", vec![top(), entry("b", link("a"))]),
         ("a name of a directory", vec![top(), directory("a"), entry("b", link("a"))]),
-        ("a name through a link", vec![
-            top(),
-            entry("a", Content::Symlink(b"..".to_vec())),
-            entry("b", link("a/outside")),
-        ]),
+        (
+            "a name through a link",
+            vec![top(), entry("a", Content::Symlink(b"..".to_vec())), entry("b", link("a/outside"))],
+        ),
         ("over the limit", vec![top(), entry("a", file(5000)), entry("b", file(5001))]),
     ] {
         let mut pair = Pair::new();

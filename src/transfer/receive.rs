@@ -132,7 +132,7 @@ pub struct ReceivedArchive {
 /// The archive of a backup, under a temporary name. Dropping it removes it.
 pub struct ReceivedBackup {
     file: NewArchive,
-    facts: BackupArchive,
+    known: BackupArchive,
     sha256: String,
 }
 
@@ -196,8 +196,8 @@ impl Destination {
             bytes += length as u64;
             self.progress.add(length as u64);
         }
-        let facts = BackupArchive { sha1: hex(&sha1.finalize()), bytes, ..BackupArchive::default() };
-        Ok(ReceivedBackup { file, facts, sha256: hex(&sha256.finalize()) })
+        let known = BackupArchive { sha1: hex(&sha1.finalize()), bytes, ..BackupArchive::default() };
+        Ok(ReceivedBackup { file, known, sha256: hex(&sha256.finalize()) })
     }
 
     /// Stores the install log, as far as it is kept.
@@ -224,7 +224,7 @@ impl ReceivedBackup {
     /// The disk fails.
     pub fn keep(self) -> Result<BackupArchive, ReceiveError> {
         self.file.keep()?;
-        Ok(self.facts)
+        Ok(self.known)
     }
 }
 

@@ -125,7 +125,9 @@ impl Session {
         }
         match self.checked(request.send().await).await {
             Ok(_) => Ok(true),
-            Err(SendError::Rejected { status: StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, .. }) => Ok(false),
+            Err(SendError::Rejected { status: StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, .. }) => {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -143,12 +145,7 @@ impl Session {
     ///
     /// # Errors
     /// The connection, or another answer.
-    pub async fn manifest(
-        &self,
-        part: TransferPart,
-        body: PipeReceiver,
-        missing: PipeSender,
-    ) -> Result<(), SendError> {
+    pub async fn manifest(&self, part: TransferPart, body: PipeReceiver, missing: PipeSender) -> Result<(), SendError> {
         let answer = self.send(self.request(Method::POST, &format!("/{part}/manifest"))?, body).await?;
         let mut pieces = answer.bytes_stream();
         loop {

@@ -208,7 +208,7 @@ pub fn add_backup(node: &Node, id: &str, content: &[u8]) -> Uuid {
     id
 }
 
-/// The statuses of a transfer that browsers were told.
+/// The statuses of a transfer that browsers got.
 pub fn statuses(events: &mut Subscription) -> Vec<&'static str> {
     let mut found = Vec::new();
     while let Some(event) = events.try_recv() {

@@ -97,12 +97,12 @@ async fn a_server_runs_while_it_is_sent_and_what_it_changes_goes_along() {
     let data = source.data();
     std::fs::write(data.join("world/region/r"), noise(6 << 20)).unwrap();
     source.node().accept(server(), Verb::Start);
-    wait("it runs", || state(&source) == Some(PowerState::Running)).await;
+    wait("it runs", || state(&source) == Some(PowerState::Starting)).await;
     let link = Link::to(&destination.url()).await;
     link.expect(Mishap::Hold, "/files/blocks");
     sent_over(&source, &destination, &link).await;
     wait("files are sent", || link.has_happened()).await;
-    assert_eq!(state(&source), Some(PowerState::Running), "it runs");
+    assert_eq!(state(&source), Some(PowerState::Starting), "it runs");
     assert_eq!(phase(&source), Some(RoundPhase::Live));
     // The game goes on.
     let region = std::fs::File::options().write(true).open(data.join("world/region/r")).unwrap();
@@ -163,7 +163,7 @@ async fn cancelled_anywhere_the_source_is_as_it_was_and_the_destination_has_noth
             let (source, destination) = (source().await, Node::new().await);
             let before = tree(&source.data());
             source.node().accept(server(), Verb::Start);
-            wait("it runs", || state(&source) == Some(PowerState::Running)).await;
+            wait("it runs", || state(&source) == Some(PowerState::Starting)).await;
             let link = Link::to(&destination.url()).await;
             link.expect(Mishap::Hold, request);
             sent_over(&source, &destination, &link).await;
@@ -180,7 +180,7 @@ async fn cancelled_anywhere_the_source_is_as_it_was_and_the_destination_has_noth
             wait("it has failed", || succeeded(&source) == Some(false)).await;
             destination.is_gone().await;
             assert_eq!(destination.reported(), [false]);
-            wait("it runs", || state(&source) == Some(PowerState::Running)).await;
+            wait("it runs", || state(&source) == Some(PowerState::Starting)).await;
             assert_eq!(tree(&source.data()), before, "{request}");
         }
     }
@@ -208,8 +208,8 @@ async fn a_session_admits_its_source_only() {
     let short = json!({"server": server(), "secret": "short"}).to_string();
     assert_eq!(destination.ask(Method::POST, "/api/transfers/session", short).await.0, StatusCode::BAD_REQUEST);
     let secret = "0".repeat(64);
-    let stranger = json!({"server": server(), "secret": secret}).to_string();
-    let (status, _) = destination.ask(Method::POST, "/api/transfers/session", stranger).await;
+    let other = json!({"server": server(), "secret": secret}).to_string();
+    let (status, _) = destination.ask(Method::POST, "/api/transfers/session", other).await;
     assert!(status.is_client_error() || status.is_server_error(), "{status}");
     let shown = serde_json::to_string(&destination.record()).unwrap();
     let own = source.transfer().unwrap().outgoing().unwrap().rounds.clone().unwrap().secret;

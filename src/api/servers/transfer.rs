@@ -15,7 +15,8 @@ use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::events::{EventKind, TransferStatus};
 use crate::model::{
-    Authorization, BackupStorage, Outgoing, PowerState, Reason, Record, RoundPhase, Rounds, ServerId, Transfer, TransferDirection,
+    Authorization, BackupStorage, Outgoing, PowerState, Reason, Record, RoundPhase, Rounds, ServerId, Transfer,
+    TransferDirection,
 };
 use crate::requests::admission::admit_operation;
 use crate::transfer::Target;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use multer::{Field, Multipart};
 
-use super::reception::Held;
+use super::held::Held;
 use crate::api::form::{Pieces, Unread};
 use crate::tasks::Blocking;
 use crate::transfer::{Destination, PartName, PipeReader, ReceiveError, Received, pipe};

@@ -6,17 +6,15 @@ use axum::body::BodyDataStream;
 use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 
+use super::held::Held;
 use super::parts::read_parts;
 use crate::api::form::{Pieces, boundary};
 use crate::api::{Api, ApiError};
 use crate::files::denylist::Denylist;
 use crate::model::{Incoming, ServerId};
 use crate::panel::PanelError;
-use crate::reconcile::context::Context;
-use crate::reconcile::file_locks::FilesLock;
 use crate::reconcile::incoming::NotBegun;
 use crate::reconcile::job::Subject;
-use crate::reconcile::operations::RunningOperation;
 use crate::sync::FetchedSpec;
 use crate::transfer::{Destination, ReceiveError};
 
@@ -57,21 +55,6 @@ pub struct Reception {
     destination: Destination,
 }
 
-/// Tells the planner that the server is being received. The last one that uses the files has it: when it is gone, so is the transfer.
-pub struct Held {
-    context: Arc<Context>,
-    id: ServerId,
-    operation: Option<RunningOperation>,
-    _files: FilesLock,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.operation = None;
-        (self.context.wake)(self.id);
-    }
-}
-
 impl Reception {
     /// Fetches the server from the panel and creates it.
     ///
@@ -88,7 +71,7 @@ impl Reception {
         let progress = operation.progress().clone();
         // What is left of a deleted server of this id is removed first.
         let files = context.operations.files().exclusive(id).await;
-        let held = Held { context: context.clone(), id, operation: Some(operation), _files: files };
+        let held = Held::new(context, id, operation, files);
         let incoming = Incoming { shared, ..Incoming::default() };
         context.begin_incoming(id, fetched, token, incoming).await.map_err(|error| not_begun(id, error))?;
         let destination = Destination {
@@ -118,7 +101,7 @@ impl Reception {
         };
         let Err(error) = received else { return Ok(()) };
         let (context, id, token, message) =
-            (self.held.context.clone(), self.destination.server, self.token, error.to_string());
+            (self.held.context().clone(), self.destination.server, self.token, error.to_string());
         // What still works on the files ends before they are removed: the planner then ends the transfer.
         match Arc::try_unwrap(self.held) {
             Ok(held) => {
@@ -138,7 +121,7 @@ impl Reception {
 
     /// Stores what arrives, verifies it, and makes it the server.
     async fn store(&self, headers: &HeaderMap, body: &mut BodyDataStream) -> Result<(), ReceiveError> {
-        let (context, id, token) = (&self.held.context, self.destination.server, self.token);
+        let (context, id, token) = (self.held.context(), self.destination.server, self.token);
         let state = |error: crate::store::StoreError| ReceiveError::State(error.to_string());
         let (backups, message) = if self.shared {
             (Vec::new(), "its files are on the storage that both nodes share".to_owned())
@@ -164,7 +147,7 @@ impl Reception {
 
     /// Waits until the transfer is cancelled, or the server is being deleted.
     async fn when_unwanted(&self) {
-        let store = &self.held.context.store;
+        let store = &self.held.context().store;
         let mut changes = store.changes();
         loop {
             changes.mark_unchanged();

@@ -49,11 +49,7 @@ const MAX_SECRET: usize = 256;
 const PIECE: usize = 64 << 10;
 
 /// `POST /api/transfers/session`: another node wants to send a server in rounds.
-pub async fn open(
-    Started(api): Started,
-    headers: HeaderMap,
-    request: RequestBody,
-) -> Result<StatusCode, ApiError> {
+pub async fn open(Started(api): Started, headers: HeaderMap, request: RequestBody) -> Result<StatusCode, ApiError> {
     if shares_storage(&api, &headers) {
         // Nothing is copied: the form says that in one request.
         return Err(ApiError::no_server());
@@ -89,7 +85,9 @@ pub async fn state(
 ) -> Result<Response, ApiError> {
     let mut found = admitted(&api, &server, &headers)?;
     let is_free = || api.context.operations.files().try_exclusive(found.server);
-    if let Some(files) = Some(()).filter(|()| found.transfer.is_pending() && !found.transfer.cancelled).and_then(|()| is_free()) {
+    if let Some(files) =
+        Some(()).filter(|()| found.transfer.is_pending() && !found.transfer.cancelled).and_then(|()| is_free())
+    {
         let at = found.destination(&api)?;
         let complete = move || {
             let _files = files;

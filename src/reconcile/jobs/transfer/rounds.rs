@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::batches::Batches;
 use super::extras::Extras;
 use super::sending::Log;
-use crate::files::{DiskAccount, FilesError, ScratchFile};
 use crate::files::tree::Tree;
+use crate::files::{DiskAccount, FilesError, ScratchFile};
 use crate::model::{Outgoing, RoundPhase};
 use crate::progress::Progress;
 use crate::reconcile::file_locks::FilesLock;
@@ -54,8 +54,8 @@ pub(super) enum NotSent {
     Files(#[from] FilesError),
     #[error("the destination has ended the transfer: {0}")]
     Ended(String),
-    #[error("the server's files change although it has ended")]
-    Restless,
+    #[error("the files did not converge: something changes them although the server has ended")]
+    NotConverged,
 }
 
 impl NotSent {
@@ -65,7 +65,7 @@ impl NotSent {
             Self::Send(error) => error.is_final(),
             // The side that reads or writes a pipe, whose other side has the reason.
             Self::Replication(error) => !matches!(error, ReplicationError::Io { .. }),
-            Self::Files(_) | Self::Ended(_) | Self::Restless => true,
+            Self::Files(_) | Self::Ended(_) | Self::NotConverged => true,
         }
     }
 }
@@ -88,7 +88,7 @@ pub(super) struct Sender {
     /// The latest manifest of each part.
     former: [Mutex<Option<Arc<ScratchFile>>>; 2],
     /// When the destination last acknowledged something.
-    heard: Mutex<Instant>,
+    acknowledged: Mutex<Instant>,
 }
 
 /// A round that was sent.
@@ -100,20 +100,20 @@ struct Round {
 
 impl Sender {
     pub(super) fn new(log: Log, session: Session, progress: Progress, files: FilesLock) -> Self {
-        Self { log, session, progress, files, former: Default::default(), heard: Mutex::new(Instant::now()) }
+        Self { log, session, progress, files, former: Default::default(), acknowledged: Mutex::new(Instant::now()) }
     }
 
     /// Sends until the server has to be stopped, or is there. Continues after each break.
     ///
     /// # Errors
-    /// Another attempt cannot succeed, or the destination was silent for too long.
+    /// Another attempt cannot succeed, or nothing was acknowledged for too long.
     pub(super) async fn deliver(self: &Arc<Self>, outgoing: &Outgoing, phase: RoundPhase) -> Result<Reached, NotSent> {
         let mut delay = DELAYS.0;
         loop {
-            let before = *self.heard();
+            let before = *self.acknowledged();
             match self.attempt(outgoing, phase).await {
-                Err(error) if !error.is_final() && self.heard().elapsed() < GIVE_UP => {
-                    if *self.heard() > before {
+                Err(error) if !error.is_final() && self.acknowledged().elapsed() < GIVE_UP => {
+                    if *self.acknowledged() > before {
                         delay = DELAYS.0;
                     }
                     self.log.line(&format!("{error}. It is continued in {:.1} seconds.", delay.as_secs_f64()));
@@ -148,12 +148,12 @@ impl Sender {
             let round = self.round(TransferPart::Extras, Origin::Extras(extras)).await?;
             if round.missing == 0 {
                 self.session.finish(TransferPart::Extras, &round.summary.root).await?;
-                self.note_heard();
+                self.note_acknowledged();
                 self.log.line("The backups and the install log are at the destination.");
                 return Ok(());
             }
         }
-        Err(NotSent::Restless)
+        Err(NotSent::NotConverged)
     }
 
     async fn send_while_it_runs(self: &Arc<Self>) -> Result<(), NotSent> {
@@ -188,7 +188,7 @@ impl Sender {
                 }
             }
         }
-        Err(NotSent::Restless)
+        Err(NotSent::NotConverged)
     }
 
     /// Sends what the destination lacks.
@@ -196,7 +196,7 @@ impl Sender {
         let (scanning, at) = (self.clone(), origin.clone());
         let (manifest, summary) = Blocking::Pool.run(move || scanning.scan(part, &at)).await?;
         let missing = self.send_manifest(part, &manifest).await?;
-        self.note_heard();
+        self.note_acknowledged();
         let batches = Blocking::Pool.run(move || Batches::new(&manifest, &missing)).await?;
         let total = batches.missing_bytes();
         self.progress.set_total(self.progress.done() + total);
@@ -265,7 +265,9 @@ impl Sender {
                 let _files = files;
                 let mut frames = FrameWriter::new(sender.into_writer())?;
                 let bytes = match &origin {
-                    Origin::Files(tree) => send_blocks(|path| tree.open(path), &spans, &mut frames, progress.cancelled()),
+                    Origin::Files(tree) => {
+                        send_blocks(|path| tree.open(path), &spans, &mut frames, progress.cancelled())
+                    }
                     Origin::Extras(extras) => {
                         send_blocks(|path| extras.open(path), &spans, &mut frames, progress.cancelled())
                     }
@@ -279,7 +281,7 @@ impl Sender {
             let (sent, written) = tokio::join!(self.session.blocks(part, body), write);
             sent?;
             self.progress.add(written?);
-            self.note_heard();
+            self.note_acknowledged();
         }
     }
 
@@ -289,12 +291,12 @@ impl Sender {
         Ok(Origin::Files(Tree::new(root, Arc::default(), account)))
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, Instant> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn acknowledged(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_heard(&self) {
-        *self.heard() = Instant::now();
+    fn note_acknowledged(&self) {
+        *self.acknowledged() = Instant::now();
     }
 }
 
