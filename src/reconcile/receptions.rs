@@ -307,7 +307,8 @@ impl Reception {
             let is_top = path.is_empty();
             let is_file = matches!(content, Content::File { .. });
             let known = path == INSTALL_LOG.as_bytes() || backup_of(&path).is_some();
-            if !is_top && !(is_file && known) || count > MAX_EXTRAS {
+            let allowed = is_top || is_file && known;
+            if !allowed || count > MAX_EXTRAS {
                 return Err(ReceiveError::TooMany("there is something else among the backups, or there are too many"));
             }
         }

@@ -112,7 +112,12 @@ impl<R: Read> FrameReader<R> {
         frame.offset = u64::from_le_bytes(self.array()?);
         let (length, stored) = (u32::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?));
         let hash: Hash = self.array()?;
-        if length == 0 || u64::from(length) > BLOCK || stored == 0 || stored > length || frame.offset % BLOCK != 0 {
+        if length == 0
+            || u64::from(length) > BLOCK
+            || stored == 0
+            || stored > length
+            || !frame.offset.is_multiple_of(BLOCK)
+        {
             return Err(invalid("its place or its length is out of range"));
         }
         self.stored.resize(stored as usize, 0);
