@@ -61,6 +61,7 @@ impl<'a> Yielding<'a> {
     }
 
     /// Call it between pieces: pauses while other programs wait for disks. Blocks.
+    #[expect(clippy::disallowed_methods, reason = "the work has this thread for itself, and nothing signals its turn")]
     pub fn pause(&self) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         if self.pressure.is_high() {

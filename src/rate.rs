@@ -28,6 +28,7 @@ impl Rate {
     }
 
     /// The same for a thread that may block.
+    #[expect(clippy::disallowed_methods, reason = "the work has this thread for itself, and nothing signals its turn")]
     pub fn take_blocking(&self, bytes: u64) {
         if let Some(at) = self.reserve(bytes) {
             std::thread::sleep(at.saturating_duration_since(Instant::now()));

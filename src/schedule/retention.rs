@@ -68,6 +68,9 @@ fn has_failed(backup: &Backup) -> bool {
     backup.result.as_ref().is_some_and(|result| !result.succeeded) && !backup.is_damaged()
 }
 
+/// Names the period of a time: the year, and its number in that year.
+type Period<'a> = &'a dyn Fn(&Zoned) -> (i32, i32);
+
 /// Those that a rule keeps, of the latest first.
 fn kept(keep: Keep, good: &[&Backup], zone: &TimeZone) -> BTreeSet<Uuid> {
     let mut kept: BTreeSet<Uuid> = good.iter().take(keep.last.max(1) as usize).map(|backup| backup.id).collect();
@@ -78,8 +81,7 @@ fn kept(keep: Keep, good: &[&Backup], zone: &TimeZone) -> BTreeSet<Uuid> {
     let day = |at: &Zoned| (i32::from(at.year()), i32::from(at.day_of_year()));
     let week = |at: &Zoned| (i32::from(at.date().iso_week_date().year()), i32::from(at.date().iso_week_date().week()));
     let month = |at: &Zoned| (i32::from(at.year()), i32::from(at.month()));
-    let rules: [(u32, &dyn Fn(&Zoned) -> (i32, i32)); 3] =
-        [(keep.daily, &day), (keep.weekly, &week), (keep.monthly, &month)];
+    let rules: [(u32, Period<'_>); 3] = [(keep.daily, &day), (keep.weekly, &week), (keep.monthly, &month)];
     for (periods, period) in rules {
         let mut seen = BTreeSet::new();
         for backup in good {

@@ -87,7 +87,8 @@ pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result
         from: new.from,
         truncate: new.truncate,
         only: new.only,
-        then_start: runs && !known.manifest.is_managed_by_panel(),
+        // A panel starts the server itself after its own restores.
+        then_start: runs && (new.by != Requester::Panel || !known.manifest.is_managed_by_panel()),
         result: None,
         reported: new.by != Requester::Panel,
     };

@@ -67,20 +67,24 @@ fn imported(stream: &[u8], server: &Server) -> Result<Files, ArchiveError> {
     read(stream, begin, options).map(|(backups, _)| backups.0)
 }
 
+fn data(server: &Server) -> std::path::PathBuf {
+    server.folder.path().join("server")
+}
+
 fn server() -> Server {
-    let server = Server::new();
-    std::fs::create_dir(server.data().join("world")).unwrap();
-    std::fs::write(server.data().join("world/level.dat"), vec![7; 2 * PIECE + 5]).unwrap();
-    std::fs::write(server.data().join("settings"), "port=1").unwrap();
+    let server = Server::new(None);
+    std::fs::create_dir(data(&server).join("world")).unwrap();
+    std::fs::write(data(&server).join("world/level.dat"), vec![7; 2 * PIECE + 5]).unwrap();
+    std::fs::write(data(&server).join("settings"), "port=1").unwrap();
     server
 }
 
 #[test]
 fn a_server_is_the_same_after_its_journey() {
-    let (from, to) = (server(), Server::new());
+    let (from, to) = (server(), Server::new(None));
     let backups = imported(&exported(&from), &to).unwrap();
-    assert_eq!(std::fs::read(to.data().join("world/level.dat")).unwrap(), vec![7; 2 * PIECE + 5]);
-    assert_eq!(std::fs::read_to_string(to.data().join("settings")).unwrap(), "port=1");
+    assert_eq!(std::fs::read(data(&to).join("world/level.dat")).unwrap(), vec![7; 2 * PIECE + 5]);
+    assert_eq!(std::fs::read_to_string(data(&to).join("settings")).unwrap(), "port=1");
     assert_eq!(backups.borrow()[&ID], b"archive");
 }
 
@@ -91,10 +95,10 @@ fn a_stream_that_breaks_off_anywhere_is_an_error() {
     // The end of a tar may be missing: the entry `end` counts.
     let needed = whole.len() - 1024 - 512;
     for length in [0, 1, 511, 512, 600, 2000, PIECE, 2 * PIECE, needed / 2, needed - 2048, needed - 1] {
-        assert!(imported(&whole[..length], &Server::new()).is_err(), "{length} of {}", whole.len());
+        assert!(imported(&whole[..length], &Server::new(None)).is_err(), "{length} of {}", whole.len());
     }
-    assert!(imported(b"something else", &Server::new()).is_err());
-    assert!(imported(&[0; 4096], &Server::new()).is_err());
+    assert!(imported(b"something else", &Server::new(None)).is_err());
+    assert!(imported(&[0; 4096], &Server::new(None)).is_err());
 }
 
 #[test]
@@ -106,5 +110,5 @@ fn other_archives_are_refused() {
     tar.append_data(&mut header, "../server.json", &b"{}"[..]).unwrap_err();
     tar.append_data(&mut header, "other", &b"{}"[..]).unwrap();
     let other = tar.into_inner().unwrap();
-    assert!(imported(&other, &Server::new()).unwrap_err().to_string().contains("alula export"));
+    assert!(imported(&other, &Server::new(None)).unwrap_err().to_string().contains("alula export"));
 }

@@ -139,7 +139,7 @@ async fn send(run: &JobRun, hook: &BackupHook, progress: &Progress) -> Result<()
     let sent = context.console.send_command(id, command).await;
     sent.map_err(|error| format!("the command {command:?} of spec.backup was not sent: {error}"))?;
     let Some(until) = &hook.until else { return Ok(()) };
-    let startup = Startup { done: vec![until.clone()], strip_ansi: true, ..Startup::default() };
+    let startup = Startup { done: vec![until.clone()], strip_ansi: true };
     let matcher = DoneMatcher::new(id, &startup);
     tokio::select! {
         () = answer(lines, &matcher) => Ok(()),

@@ -218,9 +218,8 @@ impl BackgroundJob for RemoveFormerFiles {
         let Subject::Restore(token) = run.subject else { return Ok(()) };
         let (context, server) = (&run.context, run.server);
         let files = context.operations.files().exclusive(server).await;
-        let found = context.store.get(server);
-        if !found.is_some_and(|found| found.record.former_files.as_ref().is_some_and(|former| former.restore == token))
-        {
+        let found = context.store.get(server).and_then(|found| found.record.former_files.clone());
+        if found.is_none_or(|former| former.restore != token) {
             // A later restore has replaced them meanwhile.
             return Ok(());
         }

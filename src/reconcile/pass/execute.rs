@@ -128,7 +128,8 @@ impl Context {
         let restoring = record.pending_restore().map(|restore| restore.token);
         let restoring = restoring.or_else(|| record.pending_transfer().map(|transfer| transfer.token));
         let layout = self.node.layout.clone();
-        let files = self.operations.files().try_exclusive(id);
+        let receives = snapshot.record.pending_transfer().is_some_and(|transfer| transfer.incoming().is_some());
+        let files = if receives { None } else { self.operations.files().try_exclusive(id) };
         let prepare = move || {
             // Before an empty directory takes the place of files that were being exchanged. A job that exchanges them now completes it.
             if let Some(_files) = files {
@@ -138,7 +139,7 @@ impl Context {
             Ok::<_, StepError>(layout.former_files(id)?)
         };
         let former = self.store.blocking().run(prepare).await?;
-        if let (Some(former), None, None) = (former, restoring, &snapshot.record.former_files) {
+        if let (Some(former), None, None, false) = (former, restoring, &snapshot.record.former_files, receives) {
             // The record was lost. They are removed in time as any others.
             let (restore, undone) = (former.token, former.phase == Phase::Undone);
             let former = FormerFiles { restore, at: self.clock.now(), removing: false, undone };

@@ -106,7 +106,12 @@ impl Context {
         let restoring = snapshot.record.pending_restore().map(|restore| restore.token);
         let unrecorded = restoring.is_none() && snapshot.record.former_files.is_none();
         // A crash may have interrupted the exchange of its files, or a damaged record may have lost their restore.
+        let receives = snapshot.record.pending_transfer().is_some_and(|transfer| transfer.incoming().is_some());
         let ready = move || {
+            if receives {
+                // What receives the server replaces its files, and removes what is left of it.
+                return layout.is_prepared(id);
+            }
             let former = unrecorded && layout.former_files(id).is_ok_and(|former| former.is_some());
             layout.is_prepared(id) && !former && !layout.is_replacement_left(id, restoring)
         };

@@ -144,6 +144,8 @@ fn the_requests_of_another_server_are_not_carried_out() {
     fs::create_dir(fixture.store.folder(two)).unwrap();
     fs::copy(other.path(REQUESTS_FILE), fixture.store.folder(two).join(REQUESTS_FILE)).unwrap();
     assert!(reopened(fixture.root.path()).list().is_empty());
+    // It was empty without them, as at the end of a removal.
+    fs::create_dir(fixture.store.folder(two)).unwrap();
     saves(&fixture.store.folder(two).join(CONFIG_FILE), &FILE.replace("550e8400", "650e8400"));
     assert!(fixture.store.refresh(two).unwrap());
     for store in [&fixture.store, &reopened(fixture.root.path())] {

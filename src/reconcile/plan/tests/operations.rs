@@ -236,7 +236,7 @@ fn replaced_files_stay_until_the_server_has_run_or_a_day_has_passed() {
     let due = "StartJob FormerFiles restore:00000000-0000-0000-0000-000000000007".to_owned();
     let offline = |seconds_ago| replaced(offline(), seconds_ago).plan();
     assert_eq!((steps(&offline(10)), seconds(offline(10).requeue)), (vec![], Some(86_390)));
-    assert_eq!(steps(&offline(86_400)), [due.clone()]);
+    assert_eq!(steps(&offline(86_400)), std::slice::from_ref(&due));
     let runs = |run: i64| {
         let started = running().started("c1").with(|s| s.observed.server.as_mut().unwrap().started_at = Some(at(-run)));
         replaced(started, 5000).plan()
