@@ -87,11 +87,7 @@ async fn send(run: &JobRun, transfer: &Transfer, outgoing: &Outgoing) -> Result<
         Ok(Sent::Delivered(summary)) => end(run, transfer, Ok(summary)).await,
         Err(message) => end(run, transfer, Err(message)).await,
     }?;
-    let rounds = outgoing.rounds.as_ref().filter(|rounds| rounds.phase != RoundPhase::Opening);
-    let failed = current(run, token).and_then(|transfer| transfer.result).is_some_and(|result| !result.succeeded);
-    if let Some(rounds) = rounds.filter(|_| failed) {
-        cancel_there(run, outgoing, rounds).await;
-    }
+    cancel_there(run, token).await;
     Ok(())
 }
 
@@ -200,8 +196,13 @@ async fn enter(run: &JobRun, token: Uuid, rounds: Option<Rounds>, then_start: Op
     committed.map(drop).map_err(|error| error.to_string())
 }
 
-/// The destination removes what it has. Where it cannot be reached, it does so after a day by itself.
-async fn cancel_there(run: &JobRun, outgoing: &Outgoing, rounds: &Rounds) {
+/// After a failure the destination removes what it has. Where it cannot be reached, it does so after a day by itself.
+async fn cancel_there(run: &JobRun, token: Uuid) {
+    let Some(transfer) = current(run, token) else { return };
+    let failed = transfer.result.as_ref().is_some_and(|result| !result.succeeded);
+    let Some(outgoing) = transfer.outgoing().filter(|_| failed) else { return };
+    // This run may have opened the session.
+    let Some(rounds) = outgoing.rounds.as_ref().filter(|rounds| rounds.phase != RoundPhase::Opening) else { return };
     let Ok(target) = target(outgoing) else { return };
     let Ok(session) = run.context.operations.transfers().session(&target, run.server, &rounds.secret) else { return };
     match tokio::time::timeout(CANCEL_TIMEOUT, session.cancel()).await {
