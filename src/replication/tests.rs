@@ -16,7 +16,11 @@ use super::*;
 use crate::files::DiskAccount;
 use crate::files::tree::{Root, Tree};
 
-const NOW: AtomicBool = AtomicBool::new(false);
+/// Nothing is cancelled.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// A change below a directory, and its name.
+type Change = (&'static str, fn(&Path));
 
 /// Two trees, and what each side knows of its own.
 struct Pair {
@@ -59,7 +63,7 @@ impl Pair {
 
     fn scan(&self, path: &Path, former: Option<&[u8]>) -> Vec<u8> {
         let former = former.map(ManifestReader::local);
-        let options = Scan { former, settles_after: Duration::ZERO, cancelled: &NOW };
+        let options = Scan { former, settles_after: Duration::ZERO, cancelled: &NEVER };
         scan(&self.tree(path), options, ManifestWriter::local(Vec::new())).unwrap().0
     }
 
@@ -70,7 +74,7 @@ impl Pair {
         let mut missing = MissingWriter::new(Vec::new());
         let tree = self.tree(&self.destination());
         let (wanted_reader, has_reader) = (ManifestReader::local(&wanted[..]), ManifestReader::local(&has[..]));
-        let bytes = prepare(&tree, wanted_reader, has_reader, &mut missing, &NOW)?;
+        let bytes = prepare(&tree, wanted_reader, has_reader, &mut missing, &NEVER)?;
         self.has = Some(has);
         Ok((wanted, missing.finish().unwrap().0, bytes))
     }
@@ -96,12 +100,12 @@ impl Pair {
         }
         let mut frames = FrameWriter::new(Vec::new()).unwrap();
         let source = self.tree(&self.source());
-        send_blocks(|path| source.open(path), &spans, &mut frames, &NOW).unwrap();
+        send_blocks(|path| source.open(path), &spans, &mut frames, &NEVER).unwrap();
         frames.finish().unwrap()
     }
 
     fn store(&self, frames: &[u8]) -> Result<u64, ReplicationError> {
-        store_blocks(&self.tree(&self.destination()), &mut FrameReader::new(frames), &|_| (), &NOW)
+        store_blocks(&self.tree(&self.destination()), &mut FrameReader::new(frames), &|_| (), &NEVER)
     }
 
     fn round(&mut self) -> Sent {
@@ -393,7 +397,7 @@ fn files_that_were_not_changed_are_not_read_again() {
 
 #[test]
 fn a_destination_that_has_something_else_is_found_out() {
-    let change: [(&str, fn(&Path)); 6] = [
+    let change: [Change; 6] = [
         ("another content", |at| fs::write(at.join("a"), "CONTENT").unwrap()),
         ("another length", |at| fs::write(at.join("a"), "con").unwrap()),
         ("more", |at| fs::write(at.join("z"), "").unwrap()),
