@@ -33,6 +33,7 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::operations::RunningOperations;
+use crate::reconcile::receptions::Receptions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::Slots;
 use crate::retry::Jitter;
@@ -209,6 +210,7 @@ fn context(
         slots: Slots::new(node.concurrent_installs),
         start_slots: Slots::for_a_while(node.concurrent_starts, wait::START_SLOT),
         disk_scans: DiskScans::default(),
+        receptions: Arc::new(Receptions::default()),
         operations: RunningOperations::new(node, clock, Blocking::Pool, ignore_certificate_errors),
         accounts,
         wake,

@@ -40,6 +40,7 @@ mod quota;
 mod remove;
 pub mod replacement;
 mod scan;
+mod scratch;
 mod script;
 mod siblings;
 pub mod source;
@@ -68,6 +69,7 @@ pub use idle_io::IdleIo;
 pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 use scan::{Visitor, scan};
+pub use scratch::ScratchFile;
 use siblings::Siblings;
 pub use tree::Root;
 

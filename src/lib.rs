@@ -25,6 +25,7 @@ pub mod progress;
 pub mod rate;
 pub mod reconcile;
 pub mod remote_download;
+pub mod replication;
 pub mod requests;
 pub mod retry;
 pub mod runtime;

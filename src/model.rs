@@ -47,6 +47,8 @@ pub use restart::{Restart, RestartPolicy};
 pub use settings::{Process, Settings};
 pub use status::{Condition, ConditionStatus, ConditionType, Event, Phase, PowerState, Status};
 pub use time::Timestamp;
-pub use transfer::{Authorization, Incoming, Outgoing, Transfer, TransferDirection, TransferResult};
+pub use transfer::{
+    Authorization, Incoming, IncomingSession, Outgoing, RoundPhase, Rounds, Transfer, TransferDirection, TransferResult,
+};
 pub use utilization::{DiskIo, NetworkTraffic, Utilization};
 pub use value::PlainValue;

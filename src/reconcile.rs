@@ -18,6 +18,7 @@ pub mod operations;
 pub mod output;
 pub mod pass;
 pub mod plan;
+pub mod receptions;
 pub mod refresh;
 pub mod server_state;
 pub mod slots;

@@ -14,6 +14,7 @@ mod parts;
 mod pipe;
 mod receive;
 mod send;
+mod session;
 
 pub use form::FormWriter;
 pub use log::{log_line, progress_line};
@@ -21,3 +22,6 @@ pub use parts::{InvalidPart, PartName};
 pub use pipe::{Closed, PipeReader, PipeReceiver, PipeSender, PipeStream, PipeWriter, pipe};
 pub use receive::{Destination, ReceiveError, Received, ReceivedArchive, ReceivedBackup};
 pub use send::{POOL, SendError, Target, Transfers};
+pub use session::{
+    INSTALL_LOG, Session, SessionPhase, SessionRequest, SessionState, TransferPart, Verification, backup_of,
+};

@@ -14,6 +14,7 @@ use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
 use super::servers::{backups, restore, transfer};
 use super::startup::Startup;
+use super::transfers::session;
 use super::{diagnostics, files, local, revoke, servers, signed, system, transfers, update, ws};
 use crate::config::NodeConfig;
 
@@ -58,6 +59,12 @@ fn table() -> Vec<Route> {
         Route::new(POST, "/api/servers/{server}/transfer", Node, SMALL, transfer::transfer),
         Route::new(DELETE, "/api/servers/{server}/transfer", Node, NONE, transfer::cancel),
         Route::new(POST, "/api/transfers", Anyone, ANY, transfers::receive),
+        Route::new(POST, "/api/transfers/session", Anyone, SMALL, session::open),
+        Route::new(GET, "/api/transfers/session/{server}", Anyone, NONE, session::state),
+        Route::new(DELETE, "/api/transfers/session/{server}", Anyone, NONE, session::cancel),
+        Route::new(POST, "/api/transfers/session/{server}/{part}/manifest", Anyone, ANY, session::manifest),
+        Route::new(POST, "/api/transfers/session/{server}/{part}/blocks", Anyone, ANY, session::blocks),
+        Route::new(POST, "/api/transfers/session/{server}/{part}/finish", Anyone, SMALL, session::finish),
         Route::new(DELETE, "/api/transfers/{server}", Node, NONE, transfers::cancel),
         Route::new(DELETE, "/api/transfer", Node, SMALL, transfers::cancelled_by_panel),
         Route::new(GET, "/api/servers/{server}/logs", Node, NONE, servers::logs),

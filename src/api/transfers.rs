@@ -6,6 +6,7 @@
 mod held;
 mod parts;
 mod reception;
+pub mod session;
 
 use axum::extract::{Path, Request};
 use http::{HeaderMap, StatusCode, header};

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use super::log::{LogReader, open_regular, read_at_most};
 use super::prepare::make_private;
+use super::tree::Entry;
 use super::{FilesError, Layout};
 use crate::atomic;
 use crate::model::ServerId;
@@ -71,6 +72,23 @@ pub fn begin(layout: &Layout, id: ServerId, header: &LogHeader<'_>) -> Result<()
         make_private(folder)?;
     }
     Ok(atomic::write_file(&path, header_text(id, header).as_bytes(), 0o600)?)
+}
+
+/// Opens the log, and returns its attributes, too. `None` if there is none.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open(layout: &Layout, id: ServerId) -> Result<Option<(File, Entry)>, FilesError> {
+    let path = layout.install_log(id);
+    let failed = FilesError::disk(ACTION_OPEN, &path);
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(&path) {
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+        Ok(file) => file,
+    };
+    let entry = Entry::of_file(path.file_name().unwrap_or_default(), &file).map_err(failed)?;
+    Ok(entry.is_file().then_some((file, entry)))
 }
 
 fn header_text(id: ServerId, header: &LogHeader<'_>) -> String {

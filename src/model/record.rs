@@ -259,6 +259,11 @@ impl Record {
         self.transfer.as_ref().filter(|transfer| transfer.holds_server())
     }
 
+    /// The transfer for which the server is stopped.
+    pub fn stopping_transfer(&self) -> Option<&Transfer> {
+        self.holding_transfer().filter(|transfer| !transfer.lets_run())
+    }
+
     /// The transfer with this token, to change it.
     pub fn transfer_mut(&mut self, token: Uuid) -> Option<&mut Transfer> {
         self.transfer.as_mut().filter(|transfer| transfer.token == token)
@@ -269,6 +274,9 @@ impl Record {
         let mut shown = self.clone();
         if let Some(Transfer { direction: TransferDirection::Outgoing(outgoing), .. }) = &mut shown.transfer {
             outgoing.authorization = Authorization::default();
+            if let Some(rounds) = &mut outgoing.rounds {
+                rounds.secret = Authorization::default();
+            }
         }
         if let Some(Restore { from: RestoreFrom::Url(url), .. }) = &mut shown.restore {
             let end = url.find('?').unwrap_or(url.len());

@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Timestamp;
+use super::{BackupArchive, Timestamp};
 
 /// A transfer. The latest one stays in the record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,33 @@ pub struct Outgoing {
     /// The storage that this node shares with others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// It goes in rounds, as far as is known. Without this the server is stopped, and sent as one form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<Rounds>,
+}
+
+/// A transfer in rounds, while the server runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rounds {
+    /// Admits this node to its session at the destination.
+    pub secret: Authorization,
+    pub phase: RoundPhase,
+    /// When the server was requested to stop for the last round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<Timestamp>,
+}
+
+/// How far a transfer in rounds is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RoundPhase {
+    /// The destination is asked for a session.
+    Opening,
+    /// What differs is sent, again and again, while the server runs.
+    Live,
+    /// The server is stopped, and what still differs is sent.
+    Last,
 }
 
 /// What the destination knows.
@@ -77,6 +104,22 @@ pub struct Incoming {
     /// The files are on storage that both nodes share: nothing is copied, and nothing removed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shared: bool,
+    /// It comes in rounds. Without this it comes as one form, in one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<IncomingSession>,
+}
+
+/// What admits the source of a transfer in rounds, and what has arrived for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IncomingSession {
+    /// The SHA-256 of the source's secret.
+    pub secret_hash: String,
+    /// When the source was last heard of, within some minutes.
+    pub contact: Timestamp,
+    /// The backups, once all of them are here and verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<Vec<(Uuid, BackupArchive)>>,
 }
 
 /// The end of a transfer.
@@ -141,6 +184,12 @@ impl Transfer {
     /// Whether it goes on.
     pub fn is_pending(&self) -> bool {
         self.result.is_none()
+    }
+
+    /// Whether the server goes on as before: its files are sent while it runs.
+    pub fn lets_run(&self) -> bool {
+        let phase = self.outgoing().and_then(|outgoing| outgoing.rounds.as_ref()).map(|rounds| rounds.phase);
+        self.is_pending() && matches!(phase, Some(RoundPhase::Opening | RoundPhase::Live))
     }
 
     /// Whether the server must not run here and its files must stay as they are: until the panel has the result of an incoming
@@ -208,6 +257,7 @@ impl From<Stored> for Transfer {
                     backups: Vec::new(),
                     then_start: false,
                     pool: None,
+                    rounds: None,
                 };
                 let direction = TransferDirection::Outgoing(outgoing);
                 let transfer = Self::new(token.parse().unwrap_or_default(), Timestamp::default(), direction);
@@ -229,6 +279,7 @@ mod tests {
             backups: vec![Uuid::from_u128(1)],
             then_start: true,
             pool: None,
+            rounds: Some(Rounds { secret: Authorization::new("own secret"), phase: RoundPhase::Live, stopped: None }),
         };
         Transfer::new(Uuid::from_u128(7), Timestamp::from_millis(1000), TransferDirection::Outgoing(outgoing))
     }
@@ -248,11 +299,16 @@ mod tests {
             let record = Record { transfer: Some(transfer), ..Record::default() };
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record, "{text}");
-            assert!(!format!("{record:?}").contains("secret"));
+            let shown = format!("{record:?}");
+            assert!(!shown.contains("own secret") && !shown.contains("Bearer secret"), "{shown}");
         }
         let record = Record { transfer: Some(outgoing()), ..Record::default() };
-        assert!(serde_json::to_string(&record).unwrap().contains("Bearer secret"), "the file keeps it");
-        assert!(!serde_json::to_string(&record.without_secrets()).unwrap().contains("secret"));
+        let secrets = |record: &Record| {
+            let text = serde_json::to_string(record).unwrap();
+            ["Bearer secret", "own secret"].into_iter().filter(|secret| text.contains(secret)).count()
+        };
+        assert_eq!(secrets(&record), 2, "the file keeps them");
+        assert_eq!(secrets(&record.without_secrets()), 0);
     }
 
     #[test]

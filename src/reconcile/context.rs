@@ -8,6 +8,7 @@ use super::disk_scans::DiskScans;
 use super::node_conditions::NodeConditions;
 use super::observed::Policy;
 use super::operations::RunningOperations;
+use super::receptions::Receptions;
 use super::server_state::ServerStates;
 use super::slots::Slots;
 use crate::activity::Activity;
@@ -51,6 +52,8 @@ pub struct Context {
     pub disk_scans: DiskScans,
     /// Backups, restores and transfers that run now.
     pub operations: RunningOperations,
+    /// Servers that come from other nodes in rounds.
+    pub receptions: Arc<Receptions>,
     /// The bytes of each server's files, and its disk limit.
     pub accounts: DiskAccounts,
     pub wake: Wake,

@@ -9,8 +9,8 @@ use super::server_state::JobError;
 use crate::files::FilesError;
 use crate::files::backup_files::BackupFile;
 use crate::model::{
-    Backup, BackupArchive, FormerFiles, Incoming, PowerState, Reason, Record, ServerId, Transfer, TransferDirection,
-    TransferResult,
+    Backup, BackupArchive, FormerFiles, Incoming, IncomingSession, PowerState, Reason, Record, ServerId, Transfer,
+    TransferDirection, TransferResult,
 };
 use crate::retry;
 use crate::store::{NewServer, Snapshot, StoreError};
@@ -49,7 +49,7 @@ impl Context {
         id: ServerId,
         fetched: FetchedSpec,
         token: Uuid,
-        shared: bool,
+        incoming: Incoming,
     ) -> Result<(), NotBegun> {
         if !self.may_come(id) {
             return Err(NotBegun::Exists);
@@ -59,7 +59,8 @@ impl Context {
         self.store.blocking().run(move || layout.prepare(id)).await?;
         let at = self.clock.now();
         let parked = self.store.get(id).and_then(|snapshot| snapshot.record.parked);
-        let incoming = Incoming { backups: Vec::new(), parked, shared };
+        let shared = incoming.shared;
+        let incoming = Incoming { parked, ..incoming };
         let transfer = Transfer::new(token, at, TransferDirection::Incoming(incoming));
         let began = transfer.clone();
         let create = move |store: &crate::store::Store| match parked {
@@ -115,6 +116,44 @@ impl Context {
             }
         };
         self.store.run(move |store| store.commit(id, expect)).await.map(drop)
+    }
+
+    /// Records the backups that are here for good, of a server that comes in rounds.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub async fn record_backups(
+        &self,
+        id: ServerId,
+        token: Uuid,
+        backups: Vec<(Uuid, BackupArchive)>,
+    ) -> Result<(), StoreError> {
+        let at = self.clock.now();
+        self.edit_session(id, token, move |session| (session.backups, session.contact) = (Some(backups), at)).await
+    }
+
+    /// Records that the source of a server that comes in rounds was heard of.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub async fn note_contact(&self, id: ServerId, token: Uuid) -> Result<(), StoreError> {
+        let at = self.clock.now();
+        self.edit_session(id, token, move |session| session.contact = at).await
+    }
+
+    async fn edit_session(
+        &self,
+        id: ServerId,
+        token: Uuid,
+        edit: impl FnOnce(&mut IncomingSession) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let edit = move |record: &mut Record| {
+            let Some(transfer) = record.transfer_mut(token) else { return };
+            if let TransferDirection::Incoming(Incoming { session: Some(session), .. }) = &mut transfer.direction {
+                edit(session);
+            }
+        };
+        self.store.run(move |store| store.commit(id, edit)).await.map(drop)
     }
 
     /// Records that a server is here. Returns whether the transfer was still wanted.

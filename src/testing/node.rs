@@ -25,6 +25,7 @@ use crate::reconcile::context::{Context, Node, Wake};
 use crate::reconcile::disk_scans::DiskScans;
 use crate::reconcile::node_conditions::NodeConditions;
 use crate::reconcile::operations::RunningOperations;
+use crate::reconcile::receptions::Receptions;
 use crate::reconcile::server_state::ServerStates;
 use crate::reconcile::slots::Slots;
 use crate::requests::NewRequest;
@@ -262,6 +263,7 @@ impl TestNodeBuilder {
             ids: Ids::numbered(self.seed),
             tasks,
             disk_scans: DiskScans::default(),
+            receptions: Arc::new(Receptions::default()),
             accounts,
             wake,
         });

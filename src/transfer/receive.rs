@@ -22,6 +22,7 @@ use crate::files::{FilesError, Layout};
 use crate::model::{BackupArchive, ServerId};
 use crate::progress::Progress;
 use crate::rate::Rate;
+use crate::replication::ReplicationError;
 
 /// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
@@ -80,6 +81,9 @@ pub enum ReceiveError {
         /// The cause.
         source: io::Error,
     },
+    /// A tree that comes in rounds.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
     /// The state folder.
     #[error("{0}")]
     State(String),
@@ -93,6 +97,7 @@ impl ReceiveError {
     pub fn is_of_sender(&self) -> bool {
         match self {
             Self::Archive(error) => !matches!(error, ArchiveError::Cancelled),
+            Self::Replication(error) => error.is_of_peer(),
             Self::Replacement(error) => matches!(error, ReplacementError::OverLimit { .. }),
             Self::Files(_) | Self::Disk { .. } | Self::State(_) | Self::Cancelled => false,
             _ => true,
@@ -170,7 +175,7 @@ impl Destination {
     ///
     /// # Errors
     /// The data breaks off, or the disk fails.
-    pub fn backup(&self, id: Uuid, mut part: PipeReader) -> Result<ReceivedBackup, ReceiveError> {
+    pub fn backup(&self, id: Uuid, mut part: impl Read) -> Result<ReceivedBackup, ReceiveError> {
         let mut file = self.layout.create_backup(self.server, id)?;
         let (mut sha1, mut sha256, mut bytes) = (Sha1::new(), Sha256::new(), 0);
         let mut buffer = vec![0; BUFFER];
@@ -199,7 +204,7 @@ impl Destination {
     ///
     /// # Errors
     /// The data breaks off, or the disk fails.
-    pub fn install_log(&self, mut part: PipeReader) -> Result<(), ReceiveError> {
+    pub fn install_log(&self, mut part: impl Read) -> Result<(), ReceiveError> {
         let path = self.layout.install_log(self.server);
         let mut options = OpenOptions::new();
         let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -209,6 +214,17 @@ impl Destination {
         io::copy(&mut (&mut part).take(MAX_LOG), &mut file).map_err(broken)?;
         io::copy(&mut part, &mut io::sink()).map_err(broken)?;
         Ok(())
+    }
+}
+
+impl ReceivedBackup {
+    /// Gives the archive its name, and returns what is known of it. It is on disk then.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn keep(self) -> Result<BackupArchive, ReceiveError> {
+        self.file.keep()?;
+        Ok(self.known)
     }
 }
 
@@ -297,8 +313,7 @@ impl Received {
         archive.staging.finish(at.progress.cancelled())?;
         let mut kept = Vec::new();
         for (id, backup) in self.backups {
-            backup.file.keep()?;
-            kept.push((id, backup.known));
+            kept.push((id, backup.keep()?));
         }
         if at.progress.is_cancelled() {
             return Err(ReceiveError::Cancelled);

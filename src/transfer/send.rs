@@ -89,6 +89,20 @@ pub enum SendError {
     },
 }
 
+impl SendError {
+    /// Whether the same attempt cannot succeed later.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Connection { .. } | Self::Stalled { .. } => false,
+            Self::Header | Self::Client(_) => true,
+            Self::Rejected { status, .. } => {
+                let again = [StatusCode::REQUEST_TIMEOUT, StatusCode::CONFLICT, StatusCode::TOO_MANY_REQUESTS];
+                !status.is_server_error() && !again.contains(status)
+            }
+        }
+    }
+}
+
 /// Transfers of this node to others.
 #[derive(Debug)]
 pub struct Transfers {
@@ -111,7 +125,7 @@ impl Target {
         }
     }
 
-    fn host(&self) -> String {
+    pub(super) fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
@@ -130,7 +144,7 @@ impl Transfers {
     pub async fn send(&self, to: &Target, content_type: &str, form: PipeReceiver) -> Result<(), SendError> {
         let mut authorization = HeaderValue::from_str(to.authorization.expose()).map_err(|_| SendError::Header)?;
         authorization.set_sensitive(true);
-        let activity = Arc::new(Activity::new());
+        let activity = activity();
         let body = Body::wrap_stream(Watched { form: form.into_stream(), activity: activity.clone() });
         let mut request = self.client(&to.url)?.post(to.url.clone()).header(AUTHORIZATION, authorization);
         request = request.header(CONTENT_TYPE, content_type).body(body);
@@ -140,7 +154,7 @@ impl Transfers {
         let host = to.host();
         let answer = tokio::select! {
             answer = request.send() => answer,
-            stalled = activity.stalled(&host) => return Err(stalled),
+            stalled = activity.stalled(&host, STALL) => return Err(stalled),
         };
         let connection = |error: reqwest::Error| SendError::Connection { host: to.host(), cause: cause(&error) };
         let answer = answer.map_err(connection)?;
@@ -150,7 +164,7 @@ impl Transfers {
         }
     }
 
-    fn client(&self, url: &Url) -> Result<&Client, SendError> {
+    pub(super) fn client(&self, url: &Url) -> Result<&Client, SendError> {
         let local = is_local(url);
         let slot = if local { &self.local } else { &self.remote };
         if let Some(client) = slot.get() {
@@ -173,9 +187,9 @@ impl Transfers {
 }
 
 /// A form that notes when the connection takes bytes.
-struct Watched {
-    form: PipeStream,
-    activity: Arc<Activity>,
+pub(super) struct Watched {
+    pub(super) form: PipeStream,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl Stream for Watched {
@@ -196,7 +210,12 @@ impl Stream for Watched {
 }
 
 /// Where the body is.
-struct Activity(Mutex<State>);
+pub(super) struct Activity(Mutex<State>);
+
+/// A body of which nothing was asked yet.
+pub(super) fn activity() -> Arc<Activity> {
+    Arc::new(Activity(Mutex::new(State { at: Instant::now(), waiting: false, ended: false })))
+}
 
 struct State {
     /// When the connection last asked for bytes.
@@ -208,8 +227,9 @@ struct State {
 }
 
 impl Activity {
-    fn new() -> Self {
-        Self(Mutex::new(State { at: Instant::now(), waiting: false, ended: false }))
+    /// The connection has all bytes.
+    pub(super) fn ended(&self) {
+        self.lock().ended = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -217,11 +237,11 @@ impl Activity {
     }
 
     /// Ends when nothing has moved for too long.
-    async fn stalled(&self, host: &str) -> SendError {
+    pub(super) async fn stalled(&self, host: &str, stall: Duration) -> SendError {
         loop {
             tokio::time::sleep(WATCH).await;
             let state = self.lock();
-            let (what, after) = if state.ended { ("answered", ANSWER) } else { ("taken any data", STALL) };
+            let (what, after) = if state.ended { ("answered", ANSWER) } else { ("taken any data", stall) };
             if !state.waiting && state.at.elapsed() >= after {
                 return SendError::Stalled { host: host.to_owned(), what, after };
             }
@@ -230,7 +250,7 @@ impl Activity {
 }
 
 /// What an error page says, after a colon.
-async fn detail(answer: Response) -> String {
+pub(super) async fn detail(answer: Response) -> String {
     #[derive(Deserialize)]
     struct Page {
         error: String,
@@ -255,7 +275,7 @@ async fn detail(answer: Response) -> String {
 }
 
 /// The innermost cause of an error.
-fn cause(error: &reqwest::Error) -> String {
+pub(super) fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {
         cause = source;

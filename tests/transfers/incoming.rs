@@ -278,7 +278,7 @@ async fn a_daemon_that_dies_at_the_last_steps_leaves_nothing_or_what_was_there()
         staging.finish(&AtomicBool::new(false)).unwrap();
         // Backups have their names, the files are exchanged, and the result is not recorded.
         layout.exchange_replacement(server(), token).unwrap();
-        let incoming = Incoming { backups: vec![backup], parked, shared: false };
+        let incoming = Incoming { backups: vec![backup], parked, ..Incoming::default() };
         let transfer = Transfer::new(token, Timestamp::from_millis(1), TransferDirection::Incoming(incoming));
         node.panel_is_away();
         let came = move |record: &mut Record| {

@@ -98,6 +98,9 @@ impl Wings {
 
 async fn answer(State(wings): State<Wings>, request: Request) -> StatusCode {
     let (head, body) = request.into_parts();
+    if head.uri.path() != "/api/transfers" {
+        return StatusCode::NOT_FOUND;
+    }
     let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let content_type = header("content-type").unwrap_or_default();
     {

@@ -15,7 +15,8 @@ use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::events::{EventKind, TransferStatus};
 use crate::model::{
-    Authorization, BackupStorage, Outgoing, PowerState, Reason, Record, ServerId, Transfer, TransferDirection,
+    Authorization, BackupStorage, Outgoing, PowerState, Reason, Record, RoundPhase, Rounds, ServerId, Transfer,
+    TransferDirection,
 };
 use crate::requests::admission::admit_operation;
 use crate::transfer::Target;
@@ -73,9 +74,15 @@ fn begin(api: &Api, known: &Known, wanted: &TransferBody, backups: Vec<Uuid>) ->
         backups,
         then_start: matches!(known.status.state, PowerState::Starting | PowerState::Running),
         pool: node.config.storage_pool.clone().filter(|_| node.layout.may_be_shared()),
+        rounds: Some(Rounds { secret: random_secret(), phase: RoundPhase::Opening, stopped: None }),
     };
     let token = api.context.ids.next_uuid();
     Transfer::new(token, api.context.clock.now(), TransferDirection::Outgoing(outgoing))
+}
+
+/// 244 random bits.
+fn random_secret() -> Authorization {
+    Authorization::new(format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()))
 }
 
 /// Writes a transfer to disk. The panel forgets the local backups that do not go along, even if the server stays: their files are kept.

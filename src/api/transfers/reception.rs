@@ -11,11 +11,41 @@ use super::parts::read_parts;
 use crate::api::form::{Pieces, boundary};
 use crate::api::{Api, ApiError};
 use crate::files::denylist::Denylist;
-use crate::model::ServerId;
+use crate::model::{Incoming, ServerId};
 use crate::panel::PanelError;
 use crate::reconcile::incoming::NotBegun;
 use crate::reconcile::job::Subject;
+use crate::sync::FetchedSpec;
 use crate::transfer::{Destination, ReceiveError};
+
+/// Fetches the configuration of a server that may come here.
+///
+/// # Errors
+/// It is here already, or the panel does not let this node have it.
+pub async fn fetch(api: &Api, id: ServerId) -> Result<FetchedSpec, ApiError> {
+    let context = &api.context;
+    if !context.may_come(id) {
+        return Err(not_begun(id, NotBegun::Exists));
+    }
+    let Some(sync) = &context.sync else {
+        return Err(ApiError::Failed(format!("cannot receive server {id}: no panel is configured")));
+    };
+    sync.fetch(id).await.map_err(|error| match error {
+        PanelError::Rejected { .. } => {
+            ApiError::new(StatusCode::FORBIDDEN, "The panel does not transfer this server to this node.")
+        }
+        error => error.into(),
+    })
+}
+
+/// The answer where a server does not come here.
+pub fn not_begun(id: ServerId, error: NotBegun) -> ApiError {
+    match error {
+        NotBegun::Exists => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+        NotBegun::Store(error) => error.into(),
+        NotBegun::Files(error) => ApiError::Failed(format!("cannot receive server {id}: {error}")),
+    }
+}
 
 /// A server that arrives.
 pub struct Reception {
@@ -32,19 +62,7 @@ impl Reception {
     /// The panel does not let this node have it, it is here already, or the disk's error. Nothing was created.
     pub async fn begin(api: &Api, id: ServerId, shared: bool) -> Result<Self, ApiError> {
         let context = &api.context;
-        let exists = || ApiError::new(StatusCode::CONFLICT, NotBegun::Exists.to_string());
-        if !context.may_come(id) {
-            return Err(exists());
-        }
-        let Some(sync) = &context.sync else {
-            return Err(ApiError::Failed(format!("cannot receive server {id}: no panel is configured")));
-        };
-        let fetched = sync.fetch(id).await.map_err(|error| match error {
-            PanelError::Rejected { .. } => {
-                ApiError::new(StatusCode::FORBIDDEN, "The panel does not transfer this server to this node.")
-            }
-            error => error.into(),
-        })?;
+        let fetched = fetch(api, id).await?;
         let build = &fetched.server.settings;
         let (limit, rules) = (build.build.disk_limit(), Arc::new(Denylist::new(&build.egg.file_denylist)));
         let token = context.ids.next_uuid();
@@ -54,11 +72,8 @@ impl Reception {
         // What is left of a deleted server of this id is removed first.
         let files = context.operations.files().exclusive(id).await;
         let held = Held::new(context, id, operation, files);
-        context.begin_incoming(id, fetched, token, shared).await.map_err(|error| match error {
-            NotBegun::Exists => exists(),
-            NotBegun::Store(error) => error.into(),
-            NotBegun::Files(error) => ApiError::Failed(format!("cannot receive server {id}: {error}")),
-        })?;
+        let incoming = Incoming { shared, ..Incoming::default() };
+        context.begin_incoming(id, fetched, token, incoming).await.map_err(|error| not_begun(id, error))?;
         let destination = Destination {
             layout: context.node.layout.clone(),
             server: id,

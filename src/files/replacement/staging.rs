@@ -83,6 +83,27 @@ impl Staging {
         &self.tree
     }
 
+    /// The folder that contains the tree, for what else belongs to it. It is removed with it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Opens a tree beside the one to fill, which is created if it is missing. Its bytes are not limited.
+    ///
+    /// # Errors
+    /// It cannot be created or opened.
+    pub fn tree_beside(&self, name: &str) -> Result<Tree, ReplacementError> {
+        let path = self.folder.join(name);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(FilesError::disk("create the directory", &path)(error).into());
+            }
+            _ => {}
+        }
+        let root = Root::open(&path, self.layout.uid, self.layout.gid).map_err(FilesError::disk("open", &path))?;
+        Ok(Tree::new(root, Arc::default(), DiskAccount::new(None, 0)))
+    }
+
     /// Whether the tree takes the place of the whole directory, or is moved into it.
     pub fn way(&self) -> Way {
         self.operation.way

@@ -70,6 +70,14 @@ impl Tree {
         set_times(&pinned, attributes).map_err(TreeError::system(ACTION, path))
     }
 
+    /// Writes what was changed to the disk, with everything else on the file system.
+    ///
+    /// # Errors
+    /// That fails.
+    pub fn sync_file_system(&self) -> Result<(), TreeError> {
+        rustix::fs::syncfs(self.shared.root.directory()).map_err(TreeError::system("sync", &UserPath::root()))
+    }
+
     /// The space that is left for the server.
     ///
     /// # Errors

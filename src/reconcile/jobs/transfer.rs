@@ -1,11 +1,16 @@
-//! Sends a server to another node. The planner has stopped it, and nothing else uses its files.
+//! Sends a server to another node: in rounds while it runs, or as one form when the planner has stopped it.
 //!
 //! The destination has the server when it answers 200, and reports that to the panel, which then deletes the server here. Everything
-//! else is a failure: the server stays, and runs again if it ran. A run after a restart of the daemon begins with the first byte.
+//! else is a failure: the server stays, and runs again if it ran. After a restart of the daemon rounds continue with what is missing, and
+//! a form begins with its first byte.
 //! An incoming transfer that the API no longer receives is ended here.
 
+mod batches;
+mod extras;
+mod rounds;
 mod sending;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,15 +18,26 @@ use uuid::Uuid;
 
 use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::events::{EventKind, TransferStatus};
-use crate::model::{Outgoing, Reason, Record, Requester, Transfer, TransferDirection, TransferResult, Verb};
+use crate::model::{
+    Outgoing, PowerState, Reason, Record, Requester, RoundPhase, Rounds, Transfer, TransferDirection, TransferResult,
+    Verb,
+};
 use crate::progress::Progress;
 use crate::requests::NewRequest;
+use crate::retry;
 use crate::tasks::Blocking;
-use crate::transfer::{FormWriter, Target, pipe, progress_line};
+use crate::transfer::{FormWriter, Session, Target, pipe, progress_line};
+use rounds::{Reached, Sender};
 use sending::{Log, Sending};
 
 /// How often administrators read how far it is.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a destination is asked for a session that cannot be reached.
+const OPENING_ATTEMPTS: u32 = 3;
+/// The time between two of these attempts.
+const OPENING_DELAY: Duration = Duration::from_secs(1);
+/// How long a destination is waited for that is to remove what it has.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of the writing is waited for after the destination has answered.
 const WRITER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -37,6 +53,7 @@ impl BackgroundJob for TransferServer {
             (TransferDirection::Outgoing(outgoing), None) => send(run, &transfer, outgoing).await,
             (TransferDirection::Outgoing(outgoing), Some(_)) if outgoing.then_start => start_again(run, token).await,
             (TransferDirection::Incoming(_), None) => {
+                run.context.receptions.close(run.server).await;
                 let _files = run.context.operations.files().exclusive(run.server).await;
                 let message = if transfer.cancelled { "it was cancelled" } else { "it has broken off" };
                 run.context.fail_incoming(run.server, token, message).await
@@ -63,9 +80,136 @@ async fn send(run: &JobRun, transfer: &Transfer, outgoing: &Outgoing) -> Result<
             progress.cancel();
             Err("it was cancelled".to_owned())
         }
-        sent = stream(run, outgoing, &progress) => sent,
+        sent = deliver(run, token, outgoing, &progress) => sent,
     };
-    end(run, token, sent).await
+    match sent {
+        Ok(Sent::Waits(rounds)) => return stop(run, token, rounds).await,
+        Ok(Sent::Delivered(summary)) => end(run, transfer, Ok(summary)).await,
+        Err(message) => end(run, transfer, Err(message)).await,
+    }?;
+    cancel_there(run, token).await;
+    Ok(())
+}
+
+/// What a run has come to.
+enum Sent {
+    /// The destination has the server.
+    Delivered(String),
+    /// The server is to be stopped, for what follows: the last round, or a form.
+    Waits(Option<Rounds>),
+}
+
+async fn deliver(run: &JobRun, token: Uuid, outgoing: &Outgoing, progress: &Progress) -> Result<Sent, String> {
+    match &outgoing.rounds {
+        Some(rounds) => send_rounds(run, token, outgoing, rounds, progress).await,
+        None => stream(run, outgoing, progress).await.map(Sent::Delivered),
+    }
+}
+
+fn target(outgoing: &Outgoing) -> Result<Target, String> {
+    let url =
+        Target::url(&outgoing.url).map_err(|reason| format!("the destination's address is unusable: {reason}"))?;
+    Ok(Target { url, authorization: outgoing.authorization.clone(), pool: outgoing.pool.clone() })
+}
+
+/// Sends what differs until the server has to be stopped, or is there.
+async fn send_rounds(
+    run: &JobRun,
+    token: Uuid,
+    outgoing: &Outgoing,
+    rounds: &Rounds,
+    progress: &Progress,
+) -> Result<Sent, String> {
+    let log = Log { context: run.context.clone(), server: run.server };
+    let target = target(outgoing)?;
+    let session = run.context.operations.transfers().session(&target, run.server, &rounds.secret);
+    let session = session.map_err(|error| error.to_string())?;
+    if rounds.phase == RoundPhase::Opening {
+        if !open(&session, &target).await? {
+            return Ok(Sent::Waits(None));
+        }
+        enter(run, token, Some(Rounds { phase: RoundPhase::Live, ..rounds.clone() }), None).await?;
+        log.status(TransferStatus::Processing);
+        log.line("Preparing to stream server data to destination...");
+    }
+    let files = run.context.operations.files().shared(run.server).await;
+    let sender = Arc::new(Sender::new(log.clone(), session, progress.clone(), files));
+    let mut sending = Box::pin(sender.deliver(outgoing, rounds.phase));
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
+    let reached = loop {
+        tokio::select! {
+            reached = &mut sending => break reached,
+            _ = ticks.tick() => log.line(&progress_line(progress.done(), progress.total())),
+        }
+    };
+    match reached.map_err(|error| error.to_string())? {
+        Reached::Stop => {
+            let stopped = Some(run.context.clock.now());
+            Ok(Sent::Waits(Some(Rounds { phase: RoundPhase::Last, stopped, ..rounds.clone() })))
+        }
+        Reached::Delivered(summary) => {
+            let stopped = rounds.stopped.filter(|_| outgoing.then_start);
+            let Some(stopped) = stopped else { return Ok(Sent::Delivered(summary)) };
+            let milliseconds = run.context.clock.now().as_millis() - stopped.as_millis();
+            let downtime = format!("the server was stopped for {:.1} seconds", milliseconds as f64 / 1000.0);
+            log.line(&format!("The destination has the server: {downtime}."));
+            Ok(Sent::Delivered(format!("{summary}; {downtime}")))
+        }
+    }
+}
+
+/// Asks for a session. Returns whether the destination has sessions.
+async fn open(session: &Session, target: &Target) -> Result<bool, String> {
+    let mut attempt = 1;
+    loop {
+        match session.open(target).await {
+            Err(error) if !error.is_final() && attempt < OPENING_ATTEMPTS => {
+                tracing::debug!(%error, attempt, "the destination is asked for a session again");
+                tokio::time::sleep(OPENING_DELAY).await;
+                attempt += 1;
+            }
+            opened => return opened.map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// The planner stops the server, and starts this job again when it has ended.
+async fn stop(run: &JobRun, token: Uuid, rounds: Option<Rounds>) -> Result<(), JobError> {
+    let status = run.context.store.status(run.server);
+    let runs = status.is_some_and(|status| matches!(status.state, PowerState::Starting | PowerState::Running));
+    enter(run, token, rounds, Some(runs)).await.map_err(|message| JobError::new(retry::FILES, message))?;
+    run.context.store.wake(run.server);
+    Ok(())
+}
+
+/// Records how a transfer goes on.
+async fn enter(run: &JobRun, token: Uuid, rounds: Option<Rounds>, then_start: Option<bool>) -> Result<(), String> {
+    let server = run.server;
+    let entered = move |record: &mut Record| {
+        let pending = record.transfer_mut(token).filter(|transfer| transfer.is_pending() && !transfer.cancelled);
+        if let Some(Transfer { direction: TransferDirection::Outgoing(outgoing), .. }) = pending {
+            outgoing.rounds = rounds;
+            outgoing.then_start = then_start.unwrap_or(outgoing.then_start);
+        }
+    };
+    let committed = run.context.store.run(move |store| store.commit(server, entered)).await;
+    committed.map(drop).map_err(|error| error.to_string())
+}
+
+/// After a failure the destination removes what it has. Where it cannot be reached, it does so after a day by itself.
+async fn cancel_there(run: &JobRun, token: Uuid) {
+    let Some(transfer) = current(run, token) else { return };
+    let failed = transfer.result.as_ref().is_some_and(|result| !result.succeeded);
+    let Some(outgoing) = transfer.outgoing().filter(|_| failed) else { return };
+    // This run may have opened the session.
+    let Some(rounds) = outgoing.rounds.as_ref().filter(|rounds| rounds.phase != RoundPhase::Opening) else { return };
+    let Ok(target) = target(outgoing) else { return };
+    let Ok(session) = run.context.operations.transfers().session(&target, run.server, &rounds.secret) else { return };
+    match tokio::time::timeout(CANCEL_TIMEOUT, session.cancel()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(server.id = %run.server, %error, "the destination was not reached"),
+        Err(_) => tracing::debug!(server.id = %run.server, "the destination does not answer"),
+    }
 }
 
 /// Sends everything. Returns a summary for people.
@@ -74,9 +218,7 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
     let log = Log { context: context.clone(), server: run.server };
     log.status(TransferStatus::Processing);
     log.line("Preparing to stream server data to destination...");
-    let url =
-        Target::url(&outgoing.url).map_err(|reason| format!("the destination's address is unusable: {reason}"))?;
-    let target = Target { url, authorization: outgoing.authorization.clone(), pool: outgoing.pool.clone() };
+    let target = target(outgoing)?;
     let boundary = Uuid::new_v4().simple().to_string();
     let content_type = FormWriter::<Vec<u8>>::content_type(&boundary);
     let (sender, receiver) = pipe();
@@ -117,8 +259,9 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
 }
 
 /// Records the result.
-async fn end(run: &JobRun, token: Uuid, sent: Result<String, String>) -> Result<(), JobError> {
-    let (context, server) = (&run.context, run.server);
+async fn end(run: &JobRun, transfer: &Transfer, sent: Result<String, String>) -> Result<(), JobError> {
+    let (context, server, token) = (&run.context, run.server, transfer.token);
+    let was_never_stopped = transfer.lets_run();
     let at = context.clock.now();
     let succeeded = sent.is_ok();
     let message = sent.unwrap_or_else(|message| message);
@@ -126,6 +269,9 @@ async fn end(run: &JobRun, token: Uuid, sent: Result<String, String>) -> Result<
     let record = move |record: &mut Record| {
         if let Some(transfer) = record.transfer_mut(token).filter(|transfer| transfer.is_pending()) {
             transfer.result = Some(result);
+            if let TransferDirection::Outgoing(outgoing) = &mut transfer.direction {
+                outgoing.then_start &= !was_never_stopped;
+            }
         }
     };
     context.store.run(move |store| store.commit(server, record)).await?;

@@ -131,7 +131,7 @@ impl Planner<'_> {
 
     /// The operation for which the server is stopped and its files are left alone.
     pub(super) fn files_held_for(&self) -> Option<Reason> {
-        let transfer = self.record.holding_transfer().map(|_| Reason::Transferring);
+        let transfer = self.record.stopping_transfer().map(|_| Reason::Transferring);
         transfer.or_else(|| self.record.pending_restore().map(|_| Reason::Restoring))
     }
 

@@ -1,8 +1,13 @@
 //! Transfers: when the job is due, and what the condition is.
 
+use std::time::Duration;
+
 use super::{Planner, Progress};
 use crate::model::{ConditionType, Reason, Transfer, TransferDirection, TransferResult};
 use crate::reconcile::job::{JobKind, Subject};
+
+/// How long a source that sends in rounds may be away.
+const SESSION_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Planner<'_> {
     /// The latest transfer. An outgoing one waits until nothing runs on the files. An incoming one is received by the API; where
@@ -14,7 +19,7 @@ impl Planner<'_> {
             (None, TransferDirection::Outgoing(outgoing)) => {
                 let message = format!("the server is being transferred to {}", outgoing.url);
                 self.set_false(ConditionType::Transferred, Reason::Transferring, message);
-                if transfer.cancelled {
+                if transfer.cancelled || transfer.lets_run() {
                     self.transfer(transfer);
                 } else if let Some(outage) = &self.observed.outage {
                     let message = format!("the server is transferred when it has ended: {outage}");
@@ -23,11 +28,16 @@ impl Planner<'_> {
                     self.transfer(transfer);
                 }
             }
-            (None, TransferDirection::Incoming(_)) => {
+            (None, TransferDirection::Incoming(incoming)) => {
                 let message = "the server is being transferred to this node";
                 self.set_false(ConditionType::Transferred, Reason::Transferring, message);
-                if !self.observed.receiving {
-                    self.transfer(transfer);
+                match &incoming.session {
+                    // The source comes back after a break.
+                    Some(session) if !transfer.cancelled && self.now < session.contact + SESSION_IDLE => {
+                        self.requeue_at(self.input.now.instant_until(session.contact + SESSION_IDLE));
+                    }
+                    None if self.observed.receiving => {}
+                    _ => self.transfer(transfer),
                 }
             }
         }

@@ -56,6 +56,7 @@ fn outgoing(then_start: bool) -> Transfer {
         backups: Vec::new(),
         then_start,
         pool: None,
+        rounds: None,
     };
     Transfer::new(ID, at(-5), TransferDirection::Outgoing(outgoing))
 }

@@ -1,0 +1,312 @@
+//! Sends a server in rounds: what differs, again and again, while it runs, and the rest when it has ended.
+//!
+//! After a break the destination is asked what it has: nothing that is on its disk is sent again.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tokio::time::Instant;
+
+use super::batches::Batches;
+use super::extras::Extras;
+use super::sending::Log;
+use crate::files::tree::Tree;
+use crate::files::{DiskAccount, FilesError, ScratchFile};
+use crate::model::{Outgoing, RoundPhase};
+use crate::progress::Progress;
+use crate::reconcile::file_locks::FilesLock;
+use crate::replication::{
+    FrameWriter, ManifestReader, ManifestWriter, ReplicationError, Scan, Summary, scan, send_blocks, send_manifest,
+};
+use crate::tasks::Blocking;
+use crate::transfer::{SendError, Session, SessionPhase, TransferPart, pipe};
+
+/// Connections that send blocks at the same time.
+const CONNECTIONS: usize = 4;
+/// Pages that a program has mapped are written back, and the file's time is set, before they are this old.
+const SETTLES_AFTER: Duration = Duration::from_secs(60);
+/// A rest of this size, in bytes, is sent when the server has ended.
+const SMALL: u64 = 64 << 20;
+/// The same, as the time that it takes.
+const SMALL_TIME: f64 = 2.0;
+/// A rest that is still this part of the one before does not shrink.
+const SHRINKS: f64 = 0.9;
+/// The most rounds while the server runs.
+const MAX_ROUNDS: u32 = 30;
+/// The most rounds when it has ended: something else writes into its files then.
+const MAX_LAST_ROUNDS: u32 = 5;
+/// Nothing that the destination has acknowledged for this long: the transfer has failed.
+const GIVE_UP: Duration = Duration::from_secs(3600);
+/// The first delay after a break, and the longest one.
+const DELAYS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Why a round was not completed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotSent {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("the server's files cannot be sent: {0}")]
+    Replication(#[from] ReplicationError),
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("the destination has ended the transfer: {0}")]
+    Ended(String),
+    #[error("the files did not converge: something changes them although the server has ended")]
+    NotConverged,
+}
+
+impl NotSent {
+    /// Whether the same attempt can succeed later.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Send(error) => error.is_final(),
+            // The side that reads or writes a pipe, whose other side has the reason.
+            Self::Replication(error) => !matches!(error, ReplicationError::Io { .. }),
+            Self::Files(_) | Self::Ended(_) | Self::NotConverged => true,
+        }
+    }
+}
+
+/// How far the rounds have come.
+pub(super) enum Reached {
+    /// The rest is small: the server is to be stopped.
+    Stop,
+    /// The destination has the server.
+    Delivered(String),
+}
+
+/// A server on its way.
+pub(super) struct Sender {
+    pub(super) log: Log,
+    pub(super) session: Session,
+    pub(super) progress: Progress,
+    /// Work that goes on when the job was dropped has it.
+    files: FilesLock,
+    /// The latest manifest of each part.
+    former: [Mutex<Option<Arc<ScratchFile>>>; 2],
+    /// When the destination last acknowledged something.
+    acknowledged: Mutex<Instant>,
+}
+
+/// A round that was sent.
+struct Round {
+    summary: Summary,
+    missing: u64,
+    seconds: f64,
+}
+
+impl Sender {
+    pub(super) fn new(log: Log, session: Session, progress: Progress, files: FilesLock) -> Self {
+        Self { log, session, progress, files, former: Default::default(), acknowledged: Mutex::new(Instant::now()) }
+    }
+
+    /// Sends until the server has to be stopped, or is there. Continues after each break.
+    ///
+    /// # Errors
+    /// Another attempt cannot succeed, or nothing was acknowledged for too long.
+    pub(super) async fn deliver(self: &Arc<Self>, outgoing: &Outgoing, phase: RoundPhase) -> Result<Reached, NotSent> {
+        let mut delay = DELAYS.0;
+        loop {
+            let before = *self.acknowledged();
+            match self.attempt(outgoing, phase).await {
+                Err(error) if !error.is_final() && self.acknowledged().elapsed() < GIVE_UP => {
+                    if *self.acknowledged() > before {
+                        delay = DELAYS.0;
+                    }
+                    self.log.line(&format!("{error}. It is continued in {:.1} seconds.", delay.as_secs_f64()));
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(DELAYS.1);
+                }
+                reached => return reached,
+            }
+        }
+    }
+
+    async fn attempt(self: &Arc<Self>, outgoing: &Outgoing, phase: RoundPhase) -> Result<Reached, NotSent> {
+        let state = self.session.state().await?;
+        match state.phase {
+            SessionPhase::Completed => return Ok(Reached::Delivered(state.message)),
+            SessionPhase::Failed => return Err(NotSent::Ended(state.message)),
+            SessionPhase::Receiving => {}
+        }
+        if !state.extras {
+            self.send_extras(outgoing).await?;
+        }
+        match phase {
+            RoundPhase::Opening | RoundPhase::Live => self.send_while_it_runs().await.map(|()| Reached::Stop),
+            RoundPhase::Last => self.send_last().await.map(Reached::Delivered),
+        }
+    }
+
+    /// Backups do not change.
+    async fn send_extras(self: &Arc<Self>, outgoing: &Outgoing) -> Result<(), NotSent> {
+        for _ in 0..MAX_LAST_ROUNDS {
+            let extras = Extras::new(self.log.clone(), outgoing.backups.clone());
+            let round = self.round(TransferPart::Extras, Origin::Extras(extras)).await?;
+            if round.missing == 0 {
+                self.session.finish(TransferPart::Extras, &round.summary.root).await?;
+                self.note_acknowledged();
+                self.log.line("The backups and the install log are at the destination.");
+                return Ok(());
+            }
+        }
+        Err(NotSent::NotConverged)
+    }
+
+    async fn send_while_it_runs(self: &Arc<Self>) -> Result<(), NotSent> {
+        let mut before = None;
+        for number in 1..=MAX_ROUNDS {
+            let round = self.round(TransferPart::Files, self.files()?).await?;
+            self.log.line(&format!(
+                "Round {number}: {} of {} bytes differed, and were sent in {:.1} seconds.",
+                round.missing, round.summary.bytes, round.seconds
+            ));
+            let is_small = round.missing <= SMALL || round.seconds <= SMALL_TIME;
+            let shrinks = before.is_none_or(|before: u64| (round.missing as f64) < before as f64 * SHRINKS);
+            if is_small || !shrinks {
+                return Ok(());
+            }
+            before = Some(round.missing);
+        }
+        Ok(())
+    }
+
+    async fn send_last(self: &Arc<Self>) -> Result<String, NotSent> {
+        for _ in 0..MAX_LAST_ROUNDS {
+            let round = self.round(TransferPart::Files, self.files()?).await?;
+            self.log.line(&format!("Last round: {} bytes differed.", round.missing));
+            match self.session.finish(TransferPart::Files, &round.summary.root).await {
+                // It has compared what it has: another round sends what differs.
+                Err(SendError::Rejected { status, .. }) if status == http::StatusCode::CONFLICT => {}
+                finished => {
+                    finished?;
+                    let Summary { entries, bytes, .. } = round.summary;
+                    return Ok(format!("{entries} names with {bytes} bytes"));
+                }
+            }
+        }
+        Err(NotSent::NotConverged)
+    }
+
+    /// Sends what the destination lacks.
+    async fn round(self: &Arc<Self>, part: TransferPart, origin: Origin) -> Result<Round, NotSent> {
+        let (scanning, at) = (self.clone(), origin.clone());
+        let (manifest, summary) = Blocking::Pool.run(move || scanning.scan(part, &at)).await?;
+        let missing = self.send_manifest(part, &manifest).await?;
+        self.note_acknowledged();
+        let batches = Blocking::Pool.run(move || Batches::new(&manifest, &missing)).await?;
+        let total = batches.missing_bytes();
+        self.progress.set_total(self.progress.done() + total);
+        let began = Instant::now();
+        let batches = Arc::new(Mutex::new(batches));
+        try_join_all((0..CONNECTIONS).map(|_| self.send_batches(part, &origin, &batches))).await?;
+        Ok(Round { summary, missing: total, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    fn scan(&self, part: TransferPart, origin: &Origin) -> Result<(Arc<ScratchFile>, Summary), NotSent> {
+        let context = &self.log.context;
+        let file = Arc::new(context.node.layout.scratch_file(self.log.server)?);
+        let writer = ManifestWriter::local(file.writer());
+        let mut slot = self.former[part as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let former = slot.as_ref().map(|former| former.reader()).transpose().map_err(scratch)?;
+        let options = Scan {
+            former: former.map(ManifestReader::<BufReader<File>>::local),
+            settles_after: SETTLES_AFTER,
+            cancelled: self.progress.cancelled(),
+        };
+        let summary = match origin {
+            Origin::Files(tree) => scan(tree, options, writer)?.1,
+            Origin::Extras(extras) => extras.scan(options, writer)?.1,
+        };
+        *slot = Some(file.clone());
+        Ok((file, summary))
+    }
+
+    /// Returns the list of missing blocks.
+    async fn send_manifest(&self, part: TransferPart, manifest: &ScratchFile) -> Result<ScratchFile, NotSent> {
+        let list = self.log.context.node.layout.scratch_file(self.log.server)?;
+        let from = manifest.reader().map_err(scratch)?;
+        let ((sender, body), (answer, receiver)) = (pipe(), pipe());
+        let write = Blocking::Pool.run(move || {
+            let mut pipe = send_manifest(from, sender.into_writer())?;
+            pipe.flush().map_err(scratch)?;
+            // As below.
+            let _closed = pipe.finish();
+            Ok::<_, ReplicationError>(())
+        });
+        let read = Blocking::Pool.run(move || {
+            let mut to = list.writer();
+            let copied = io::copy(&mut receiver.into_reader(), &mut to).and_then(|_| to.flush());
+            drop(to);
+            copied.map_err(scratch).map(|()| list)
+        });
+        let (sent, written, read) = tokio::join!(self.session.manifest(part, body, answer), write, read);
+        sent?;
+        written?;
+        Ok(read?)
+    }
+
+    async fn send_batches(
+        &self,
+        part: TransferPart,
+        origin: &Origin,
+        batches: &Arc<Mutex<Batches>>,
+    ) -> Result<(), NotSent> {
+        loop {
+            let next = batches.clone();
+            let take = move || next.lock().unwrap_or_else(PoisonError::into_inner).next_batch();
+            let Some(spans) = Blocking::Pool.run(take).await? else { return Ok(()) };
+            let (sender, body) = pipe();
+            let (origin, progress, files) = (origin.clone(), self.progress.clone(), self.files.clone());
+            let write = Blocking::Pool.run(move || {
+                let _files = files;
+                let mut frames = FrameWriter::new(sender.into_writer())?;
+                let bytes = match &origin {
+                    Origin::Files(tree) => {
+                        send_blocks(|path| tree.open(path), &spans, &mut frames, progress.cancelled())
+                    }
+                    Origin::Extras(extras) => {
+                        send_blocks(|path| extras.open(path), &spans, &mut frames, progress.cancelled())
+                    }
+                }?;
+                let mut pipe = frames.finish()?;
+                pipe.flush().map_err(scratch)?;
+                // A destination may answer as soon as it has read the last frame.
+                let _closed = pipe.finish();
+                Ok::<_, ReplicationError>(bytes)
+            });
+            let (sent, written) = tokio::join!(self.session.blocks(part, body), write);
+            sent?;
+            self.progress.add(written?);
+            self.note_acknowledged();
+        }
+    }
+
+    fn files(&self) -> Result<Origin, NotSent> {
+        let root = self.log.context.node.layout.open_data(self.log.server)?;
+        let account = DiskAccount::new(None, 0);
+        Ok(Origin::Files(Tree::new(root, Arc::default(), account)))
+    }
+
+    fn acknowledged(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_acknowledged(&self) {
+        *self.acknowledged() = Instant::now();
+    }
+}
+
+/// Where a part is read.
+#[derive(Clone)]
+enum Origin {
+    Files(Tree),
+    Extras(Extras),
+}
+
+fn scratch(source: io::Error) -> ReplicationError {
+    ReplicationError::Io { action: "use a file of a round", source }
+}
