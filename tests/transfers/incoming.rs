@@ -273,6 +273,8 @@ async fn a_daemon_that_dies_at_the_last_steps_leaves_nothing_or_what_was_there()
         let before = tree(&node.data());
         let (token, layout) = (Uuid::from_u128(7), node.node().context.node.layout.clone());
         let backup = add_backup(&node, BACKUP, b"came along");
+        // As a reception has it: no pass sweeps the folders meanwhile.
+        let files = node.node().context.operations.files().exclusive(server()).await;
         let staging =
             layout.begin_replacement(server(), token, Present::Discard, None, &AtomicBool::new(false)).unwrap();
         staging.finish(&AtomicBool::new(false)).unwrap();
@@ -287,6 +289,7 @@ async fn a_daemon_that_dies_at_the_last_steps_leaves_nothing_or_what_was_there()
         };
         node.node().context.store.commit(server(), came).unwrap();
         node.die();
+        drop(files);
         node.panel.succeed();
         node.start().await;
         wait("the panel has it", || node.reported() == [false]).await;
