@@ -7,7 +7,7 @@
 //!
 //! The format is that of POSIX with extended headers for what a header of ustar cannot have. Go Wings cannot restore an archive
 //! with directory entries, so directories and the files that changed while they were read travel in records of the vendor `ALULA`
-//! in the extended headers of regular files ([`vendor`]). Everything streams, and everything blocks: call it on the blocking pool.
+//! in the extended headers of regular files (`vendor`). Everything streams, and everything blocks: call it on the blocking pool.
 //! What is read is not trusted. Source: `filesystem.md` § 7, `backups-transfers.md` § 7.
 
 mod digest;

@@ -116,7 +116,7 @@ pub struct DefaultList {
 }
 
 impl DefaultList {
-    /// Reads `.pelicanignore`, or if there is none `.pteroignore`. It must be a regular file of at most [`MAX_BYTES`].
+    /// Reads `.pelicanignore`, or if there is none `.pteroignore`. It must be a regular file of at most 32 KiB.
     pub fn read(tree: &Tree) -> Self {
         let tree = tree.with_denylist(Arc::default());
         for name in DEFAULT_FILES {
