@@ -25,6 +25,7 @@ pub async fn measure(table: &mut Table) {
     with_node(options, async |node| {
         node.boot().await;
         let id = node.define("true");
+        node.panel.edit(&id, |server| server.settings["build"]["disk_space"] = json!(0));
         node.create(&id, false).await;
         crate::daemon_process::until("the installation", async || {
             let server = node.get(&format!("/api/servers/{id}/files/list-directory")).await?;
