@@ -134,7 +134,6 @@ async fn edit(death: Option<u64>) -> u64 {
     let id = ServerId::new(uuid::Builder::from_random_bytes([7; 16]).into_uuid());
     machine.panel.lock().file_managed.insert(id);
     let folder = machine.root.path().join(format!("servers/{id}"));
-    std::fs::create_dir_all(&folder).unwrap();
     let mut manifest = by_hand(id, "1".into(), false);
     // A new server does not run, so `restartedAt` is no request.
     manifest.spec.restarted_at = Some("today".into());
@@ -148,6 +147,8 @@ async fn edit(death: Option<u64>) -> u64 {
         (None, "later", true),
     ] {
         (manifest.spec.power, manifest.spec.restarted_at) = (power, Some(restarted_at.into()));
+        // A folder that is empty at a boot is removed.
+        std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("config.yml"), manifests::render(&manifest).unwrap()).unwrap();
         if daemon.is_none() {
             daemon = machine.boot(ProcessFaults::new(1, Rates::default(), None), 1);
