@@ -49,8 +49,8 @@ pub async fn bring_back(api: &Arc<Api>, deleted: DeletedServer) -> Result<(), Ap
     api.context.store.run(move |store| store.create_again(new)).await?;
     api.context.store.wake(id);
     // If this fails, the entry is removed at its time: nothing of the server is in it any more.
-    let forgotten = blocking.run(move || layout.forget_deleted(&deleted)).await;
-    forgotten.unwrap_or_else(|error| tracing::warn!(server.id = %id, %error, "an entry of the trash stays"));
+    let dropped = blocking.run(move || layout.forget_deleted(&deleted)).await;
+    dropped.unwrap_or_else(|error| tracing::warn!(server.id = %id, %error, "an entry of the trash stays"));
     Ok(())
 }
 
