@@ -4,7 +4,8 @@ pub mod retention;
 
 use std::collections::BTreeMap;
 
-use cronexpr::{Crontab, parse_crontab};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 
 use crate::model::{ServerId, Timestamp};
@@ -43,17 +44,10 @@ impl Selector {
 }
 
 /// Times, by a crontab expression.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Times {
-    text: String,
-    crontab: Crontab,
+    crontab: Cron,
     zone: TimeZone,
-}
-
-impl PartialEq for Times {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
 }
 
 /// Fields of an expression without a timezone.
@@ -66,21 +60,24 @@ impl Times {
     /// What is wrong with it, or that it names no time at all.
     pub fn parse(text: &str, timezone: &str) -> Result<Self, String> {
         let fields: Vec<&str> = text.split_whitespace().collect();
-        let name = if fields.len() > FIELDS { fields[FIELDS] } else { timezone };
-        let zone = TimeZone::get(name).map_err(|_| format!("{name:?} is not in the timezone database"))?;
-        let whole = if fields.len() == FIELDS { format!("{} {timezone}", fields.join(" ")) } else { fields.join(" ") };
-        let crontab = parse_crontab(&whole).map_err(|error| error.to_string().replace('\n', " "))?;
-        let times = Self { text: whole, crontab, zone };
+        let (times, zone) = match fields.as_slice() {
+            [times @ .., zone] if times.len() == FIELDS => (times, *zone),
+            times => (times, timezone),
+        };
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let crontab = parser.parse(&times.join(" ")).map_err(|error| error.to_string())?;
+        let zone = TimeZone::get(zone).map_err(|_| format!("{zone:?} is not in the timezone database"))?;
+        let times = Self { crontab, zone };
         match times.next_after(Timestamp::default()) {
             Some(_) => Ok(times),
             None => Err("no day has such a time".to_owned()),
         }
     }
 
-    /// The first time after another one. `None` if there is none within four years.
+    /// The first time after another one, if there is any.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        let at = jiff::Timestamp::from_millisecond(at.as_millis()).ok()?;
-        let next = self.crontab.find_next(at).ok()?;
+        let at = jiff::Timestamp::from_millisecond(at.as_millis()).ok()?.to_zoned(self.zone.clone());
+        let next = self.crontab.find_next_occurrence(&at, false).ok()?;
         Some(Timestamp::from_millis(next.timestamp().as_millisecond()))
     }
 
