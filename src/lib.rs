@@ -17,6 +17,7 @@ pub mod diagnostics;
 pub mod egg_files;
 pub mod events;
 pub mod files;
+pub mod http_client;
 pub mod ids;
 pub mod model;
 pub mod panel;

@@ -75,20 +75,22 @@ pub const INSTALL_LOG_PAUSE: Duration = Duration::from_secs(2);
 
 /// Waits until the condition holds, for `limit` at most. It is checked at each change, and once more when no further change can
 /// come. Returns whether it holds.
-pub async fn until<T>(mut changes: watch::Receiver<T>, limit: Duration, holds: impl Fn() -> bool) -> bool {
-    let held = async {
-        loop {
-            // Before the check: a change during the check leads to another one.
-            changes.mark_unchanged();
-            if holds() {
-                return true;
-            }
-            if changes.changed().await.is_err() {
-                return holds();
-            }
+pub async fn until<T>(changes: watch::Receiver<T>, limit: Duration, holds: impl Fn() -> bool) -> bool {
+    tokio::time::timeout(limit, forever(changes, holds)).await.unwrap_or(false)
+}
+
+/// The same without a limit.
+pub async fn forever<T>(mut changes: watch::Receiver<T>, holds: impl Fn() -> bool) -> bool {
+    loop {
+        // Before the check: a change during the check leads to another one.
+        changes.mark_unchanged();
+        if holds() {
+            return true;
         }
-    };
-    tokio::time::timeout(limit, held).await.unwrap_or(false)
+        if changes.changed().await.is_err() {
+            return holds();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,13 +25,33 @@ mod write;
 pub use digest::{Digests, Hashes};
 pub use estimate::{Estimate, estimate};
 pub use ignore::{DefaultList, IgnoreError, IgnoreList};
-pub use read::{Contents, Item, ItemKind, OneFile, list, read_one, verify};
-pub use unpack::{UnpackOptions, Unpacked, unpack};
+pub use read::{Item, ItemKind, OneFile, list, read_one, verify};
+pub use unpack::{UnpackOptions, unpack};
 pub use vendor::{Change, ChangeKind, Changes};
-pub use write::{WriteOptions, Written, write};
+pub use write::{WriteOptions, write};
 
 /// Bytes of content that are moved at once.
 const BUFFER: usize = 128 << 10;
+
+/// What is in an archive that was written, unpacked or verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Summary {
+    /// The size of the archive.
+    pub bytes: u64,
+    pub digests: Digests,
+    pub files: u64,
+    pub directories: u64,
+    /// Symbolic links, and further names of files.
+    pub links: u64,
+    /// The content of the files, in bytes.
+    pub content: u64,
+    /// Written: pipes, sockets and devices, which are left out. Unpacked: pipes, entries of the denylist, and links to files that were
+    /// not unpacked.
+    pub skipped: u64,
+    /// What changed while it was made.
+    pub changes: Changes,
+}
 
 /// Waits until so many bytes may be written or read, to keep a rate.
 pub type Pace<'a> = &'a (dyn Fn(u64) + Sync);

@@ -17,7 +17,7 @@ use std::io::{self, Read, Write};
 use tar::{Archive, Builder, Entries, Entry, EntryType, Header};
 use uuid::Uuid;
 
-use super::backup::{self, UnpackOptions, Unpacked, WriteOptions};
+use super::backup::{self, Summary, UnpackOptions, WriteOptions};
 use super::error::ArchiveError;
 use crate::files::tree::Tree;
 
@@ -56,6 +56,7 @@ impl<W: Write> Exporter<W> {
     /// # Errors
     /// As [`backup::write`].
     pub fn data(&mut self, tree: &Tree, options: WriteOptions<'_>) -> Result<(), ArchiveError> {
+        options.progress.set_total(backup::estimate(tree, options.ignore, options.progress)?.content);
         let pieces = Pieces { exporter: self, collected: Vec::with_capacity(PIECE), number: 0 };
         let (mut pieces, _) = backup::write(tree, pieces, options)?;
         pieces.send().map_err(ArchiveError::Io)
@@ -142,7 +143,7 @@ pub fn read<I: Importing, E: From<ArchiveError>>(
     source: impl Read,
     begin: impl FnOnce(&[u8]) -> Result<(Tree, I), E>,
     options: UnpackOptions<'_>,
-) -> Result<(I, Unpacked), E> {
+) -> Result<(I, Summary), E> {
     let mut archive = Archive::new(source);
     let mut entries = archive.entries().map_err(ArchiveError::Io)?;
     let mut first = next(&mut entries, SERVER)?;

@@ -300,7 +300,7 @@ fn tree_error(error: TreeError) -> ArchiveError {
 }
 
 /// An error about an entry.
-fn entry_error(name: &[u8]) -> impl FnOnce(TreeError) -> ArchiveError {
+pub(super) fn entry_error(name: &[u8]) -> impl FnOnce(TreeError) -> ArchiveError {
     move |error| match error {
         TreeError::NoSpace(_) => ArchiveError::NoSpace,
         TreeError::Cancelled(_) => ArchiveError::Cancelled,

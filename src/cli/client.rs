@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::CliError;
+use crate::http_client::cause;
 
 /// The daemon may wait for the container engine before it answers with a plan; other answers come at once.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -137,11 +138,6 @@ impl Client {
             Err(failed(&self.socket, format!("no answer within {} seconds; see its log", TIMEOUT.as_secs())))
         })
     }
-}
-
-/// The innermost cause: the outer errors only name the request.
-fn cause(error: &(dyn Error + 'static)) -> String {
-    error.source().map_or_else(|| error.to_string(), cause)
 }
 
 fn rejected(status: StatusCode, body: &[u8]) -> CliError {

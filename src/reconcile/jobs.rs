@@ -35,11 +35,13 @@ use super::disk_scans::DiskScan;
 use super::job::{JobKind, Subject};
 use super::server_state::JobError;
 use crate::files::FilesError;
-use crate::model::{Record, ServerId};
+use crate::model::{Record, Requester, ServerId, Verb};
 use crate::panel::PanelError;
+use crate::requests::NewRequest;
 use crate::retry;
-use crate::store::StoreError;
+use crate::store::{Snapshot, StoreError};
 use crate::sync::{PanelSync, ReportError};
+use crate::wait;
 
 pub use install_log::close as close_install_log;
 
@@ -93,17 +95,23 @@ impl JobRun {
 
     /// Waits until the record says that the job is no longer wanted, or the server is gone.
     async fn when_unwanted(&self, unwanted: impl Fn(&Record) -> bool) {
-        let mut changes = self.context.store.changes();
-        loop {
-            changes.mark_unchanged();
-            match self.context.store.get(self.server) {
-                Some(found) if !unwanted(&found.record) => {}
-                _ => return,
-            }
-            if changes.changed().await.is_err() {
-                return;
-            }
+        let store = &self.context.store;
+        let ends = || store.get(self.server).is_none_or(|found| unwanted(&found.record));
+        wait::forever(store.changes(), ends).await;
+    }
+
+    /// Requests the start of a server that an operation has stopped, unless this was requested already: by an earlier run, that is.
+    async fn request_start(&self, id: String, by: Requester) -> Result<(), JobError> {
+        let (store, server, at) = (&self.context.store, self.server, self.context.clock.now());
+        let is_known = |found: &Snapshot| {
+            let accepted = found.requests.accepted.iter().any(|request| request.id == id);
+            accepted || found.record.power.handled.as_ref().is_some_and(|handled| handled.id == id)
+        };
+        if !store.get(server).is_some_and(|found| is_known(&found)) {
+            let start = NewRequest { id, at, expires_at: None, timeout: None, by, verb: Verb::Start };
+            store.run(move |store| store.request(server, None, [start])).await?;
         }
+        Ok(())
     }
 
     /// Runs blocking work on the server's files, with the limit of its kind.

@@ -14,13 +14,13 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE, LOCATION, RANGE};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use url::{Host, Url};
 
 use super::address::is_allowed;
-use super::request::{Refused, cause};
+use super::request::Refused;
 use crate::config::AllowedHosts;
+use crate::http_client::{self, cause};
 use crate::retry::{self, Jitter};
 
 const MAX_REDIRECTS: usize = 10;
@@ -103,17 +103,13 @@ impl BackupDownloads {
     pub fn new(allowed: AllowedHosts) -> Result<Self, BackupLinkError> {
         let rules = Arc::new(Rules(allowed));
         // A proxy would resolve and connect where nothing is checked.
-        let client = Client::builder()
+        let client = http_client::builder()
             .no_proxy()
-            .http1_only()
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
             .dns_resolver(Arc::new(Checked(rules.clone())))
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(0)
             .build()
-            .map_err(|error| BackupLinkError::Transport(cause(error)))?;
+            .map_err(|error| BackupLinkError::Transport(cause(&error)))?;
         Ok(Self { client, rules, stall: STALL_TIMEOUT, jitter: Arc::new(Jitter::random()) })
     }
 
@@ -228,7 +224,7 @@ fn failed(error: reqwest::Error) -> BackupLinkError {
         }
         source = cause.source();
     }
-    BackupLinkError::Transport(cause(error))
+    BackupLinkError::Transport(cause(&error))
 }
 
 /// The bytes of an archive.
@@ -271,7 +267,7 @@ impl BackupStream {
                 }
                 Ok(Ok(None)) if self.length.is_none_or(|length| length == self.received) => return Ok(None),
                 Ok(Ok(None)) => "the connection ended".into(),
-                Ok(Err(error)) => cause(error),
+                Ok(Err(error)) => cause(&error),
                 Err(_) => format!("no bytes for {:?}", self.downloads.stall),
             };
             self.resume(reason).await?;

@@ -14,6 +14,7 @@ use url::{Host, Url};
 use super::address::is_allowed;
 use super::error::DownloadError;
 use super::name;
+use crate::http_client::cause;
 
 /// What servers of files see. Source: HTTP API, "Files".
 const AGENT: &str = "Pelican Panel (https://pelican.dev)";
@@ -61,7 +62,7 @@ impl Downloads {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .build()
-            .map_err(|error| DownloadError::Transport(cause(error)))?;
+            .map_err(|error| DownloadError::Transport(cause(&error)))?;
         Ok(Self { client, allowed })
     }
 
@@ -143,14 +144,5 @@ pub(super) fn failed(error: reqwest::Error) -> DownloadError {
         }
         source = cause.source();
     }
-    DownloadError::Transport(cause(error))
-}
-
-/// The message of the innermost error, which names the reason. The outer ones repeat the URL.
-pub(super) fn cause(error: reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = &error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
+    DownloadError::Transport(cause(&error))
 }

@@ -2,7 +2,6 @@
 //!
 //! The connection may stand still for a while, and no longer: the destination stores what it gets, and prepares itself at the end.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -15,9 +14,10 @@ use http::{HeaderValue, StatusCode};
 use reqwest::{Body, Client, Response};
 use serde::Deserialize;
 use tokio::time::Instant;
-use url::{Host, Url};
+use url::Url;
 
 use super::pipe::{PipeReceiver, PipeStream};
+use crate::http_client::{self, cause, is_local};
 use crate::model::Authorization;
 
 /// How long a connection may take.
@@ -171,11 +171,7 @@ impl Transfers {
             return Ok(client);
         }
         // A redirect would carry the token to another host.
-        let builder = Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
+        let builder = http_client::builder()
             .connect_timeout(CONNECT)
             .tcp_keepalive(KEEPALIVE)
             .pool_max_idle_per_host(0)
@@ -272,23 +268,4 @@ pub(super) async fn detail(answer: Response) -> String {
     };
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
     if text.is_empty() { text } else { format!(": {text}") }
-}
-
-/// The innermost cause of an error.
-pub(super) fn cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
-/// Whether the URL's host is this host, which is never behind a proxy.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        None => false,
-    }
 }

@@ -22,7 +22,8 @@ use url::Url;
 use uuid::Uuid;
 
 use super::pipe::{PipeReceiver, PipeSender};
-use super::send::{POOL, SendError, Target, Transfers, Watched, activity, cause, detail};
+use super::send::{POOL, SendError, Target, Transfers, Watched, activity, detail};
+use crate::http_client::cause;
 use crate::model::{Authorization, ServerId};
 
 /// The name of the install log among the extras.

@@ -14,6 +14,7 @@ use reqwest::{Body, Client, Response};
 use tokio::time::Instant;
 use url::Url;
 
+use crate::http_client::cause;
 use crate::progress::Progress;
 use crate::rate::Rate;
 use crate::tasks::Blocking;
@@ -265,13 +266,4 @@ async fn code(mut response: Response) -> Option<String> {
     let page = String::from_utf8_lossy(&page);
     let code = page.split_once("<Code>")?.1.split_once("</Code>")?.0;
     (code.len() <= 64 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')).then(|| code.to_owned())
-}
-
-/// The innermost cause. The outer ones have the URL.
-pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::Client;
-use url::{Host, Url};
+use url::Url;
 use uuid::Uuid;
 
 use super::attempt::{self, Failure, Source, Stall, Tally};
@@ -12,6 +12,7 @@ use super::error::UploadError;
 use super::journal::Begun;
 
 use crate::clock::Clock;
+use crate::http_client::{self, cause, is_local};
 use crate::panel::{Panel, Part};
 use crate::rate::Rate;
 use crate::retry::{self, Jitter};
@@ -149,17 +150,13 @@ impl Uploads {
             return Ok(client);
         }
         // One connection for each part under way. A redirect would be answered as final: the signature is for one host.
-        let builder = Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
+        let builder = http_client::builder()
             .connect_timeout(self.limits.connect)
             .pool_idle_timeout(IDLE_CONNECTION)
             .tls_danger_accept_invalid_certs(self.ignore_certificate_errors);
         // As in Go: a store on this host is never behind a proxy.
         let builder = if local { builder.no_proxy() } else { builder };
-        let client = builder.build().map_err(|error| UploadError::Client(attempt::cause(&error)))?;
+        let client = builder.build().map_err(|error| UploadError::Client(cause(&error)))?;
         Ok(slot.get_or_init(|| client))
     }
 }
@@ -180,15 +177,5 @@ fn web_address(link: &str) -> Result<Url, String> {
     match url.scheme() {
         "http" | "https" => Ok(url),
         other => Err(format!("it is of {other} and not of http or https")),
-    }
-}
-
-/// Whether the URL's host is this host.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        None => false,
     }
 }

@@ -17,6 +17,7 @@ use crate::reconcile::incoming::NotBegun;
 use crate::reconcile::job::Subject;
 use crate::sync::FetchedSpec;
 use crate::transfer::{Destination, ReceiveError};
+use crate::wait;
 
 /// Fetches the configuration of a server that may come here.
 ///
@@ -148,17 +149,13 @@ impl Reception {
     /// Waits until the transfer is cancelled, or the server is being deleted.
     async fn when_unwanted(&self) {
         let store = &self.held.context().store;
-        let mut changes = store.changes();
-        loop {
-            changes.mark_unchanged();
-            let wanted = store.get(self.destination.server).is_some_and(|snapshot| {
+        let ends = || {
+            !store.get(self.destination.server).is_some_and(|snapshot| {
                 let transfer = snapshot.record.transfer.as_ref();
                 let known = transfer.is_some_and(|transfer| transfer.token == self.token && !transfer.cancelled);
                 known && !snapshot.is_being_deleted()
-            });
-            if !wanted || changes.changed().await.is_err() {
-                return;
-            }
-        }
+            })
+        };
+        wait::forever(store.changes(), ends).await;
     }
 }

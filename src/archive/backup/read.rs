@@ -8,8 +8,7 @@ use super::super::error::{ArchiveError, shown};
 use super::super::header::Meta;
 use super::digest::{Digests, Hashes, Hashing};
 use super::tar_reader::{Found, Kind, TarReader};
-use super::vendor::Changes;
-use super::{BUFFER, Pace};
+use super::{BUFFER, Pace, Summary};
 use crate::progress::Progress;
 
 /// An archive that is read: decompressed, with its compressed bytes hashed and counted.
@@ -30,23 +29,6 @@ pub(super) fn open<'a, R: Read>(
 pub(super) fn close<R: Read>(input: Input<'_, R>) -> (u64, Digests) {
     let (_, bytes, digests) = input.into_inner().into_inner().into_inner().finish();
     (bytes, digests)
-}
-
-/// What an archive contains.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Contents {
-    /// The size of the archive.
-    pub bytes: u64,
-    pub digests: Digests,
-    pub files: u64,
-    pub directories: u64,
-    /// Symbolic links, and further names of files.
-    pub links: u64,
-    /// The content of the files, in bytes.
-    pub content: u64,
-    /// What changed while it was made.
-    pub changes: Changes,
 }
 
 /// What an entry of an archive is.
@@ -86,7 +68,7 @@ pub fn verify(
     hashes: Hashes,
     pace: Option<Pace<'_>>,
     progress: &Progress,
-) -> Result<Contents, ArchiveError> {
+) -> Result<Summary, ArchiveError> {
     read(source, hashes, pace, progress, |_| {})
 }
 
@@ -94,7 +76,7 @@ pub fn verify(
 ///
 /// # Errors
 /// As [`verify`].
-pub fn list(source: impl Read, progress: &Progress, act: impl FnMut(Item)) -> Result<Contents, ArchiveError> {
+pub fn list(source: impl Read, progress: &Progress, act: impl FnMut(Item)) -> Result<Summary, ArchiveError> {
     read(source, Hashes::default(), None, progress, act)
 }
 
@@ -104,9 +86,9 @@ fn read(
     pace: Option<Pace<'_>>,
     progress: &Progress,
     mut act: impl FnMut(Item),
-) -> Result<Contents, ArchiveError> {
+) -> Result<Summary, ArchiveError> {
     let mut input = open(source, hashes, pace, progress);
-    let mut contents = Contents::default();
+    let mut contents = Summary::default();
     while let Some(found) = input.next()? {
         found.each_directory(|name, meta| {
             contents.directories += 1;

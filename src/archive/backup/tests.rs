@@ -25,12 +25,12 @@ fn threads(work: Box<dyn FnOnce() + Send>) {
     drop(std::thread::Builder::new().spawn(work).unwrap());
 }
 
-fn pack_with(server: &Server, ignore: &IgnoreList, progress: &Progress) -> Result<(Vec<u8>, Written), ArchiveError> {
+fn pack_with(server: &Server, ignore: &IgnoreList, progress: &Progress) -> Result<(Vec<u8>, Summary), ArchiveError> {
     let options = WriteOptions { ignore, level: 1, hashes: BOTH, spawn: Some(&threads), pace: None, progress };
     write(&server.tree, Vec::new(), options)
 }
 
-fn pack(server: &Server) -> (Vec<u8>, Written) {
+fn pack(server: &Server) -> (Vec<u8>, Summary) {
     pack_with(server, &IgnoreList::default(), &Progress::new()).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn unpack_with(
     server: &Server,
     only: Option<&[UserPath]>,
     denylist: bool,
-) -> Result<Unpacked, ArchiveError> {
+) -> Result<Summary, ArchiveError> {
     let progress = Progress::new();
     let mut names = Vec::new();
     let mut entry = |path: &UserPath| names.push(path.clone());
@@ -49,11 +49,11 @@ fn unpack_with(
     result
 }
 
-fn unpack_into(archive: &[u8], server: &Server) -> Result<Unpacked, ArchiveError> {
+fn unpack_into(archive: &[u8], server: &Server) -> Result<Summary, ArchiveError> {
     unpack_with(archive, server, None, false)
 }
 
-fn verified(archive: &[u8]) -> Result<Contents, ArchiveError> {
+fn verified(archive: &[u8]) -> Result<Summary, ArchiveError> {
     verify(archive, BOTH, None, &Progress::new())
 }
 

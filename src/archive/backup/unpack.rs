@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use super::super::compress::tree_error;
-use super::super::error::{ArchiveError, Refusal, shown};
+use super::super::error::{ArchiveError, Refusal};
+use super::super::extract::entry_error;
 use super::super::header::{Content, Meta};
 use super::super::limits::{MAX_NAME, MAX_TARGET, share_of_free_space};
-use super::digest::{Digests, Hashes};
+use super::digest::Hashes;
 use super::read::{Input, close, open};
 use super::tar_reader::{Found, Kind};
-use super::vendor::Changes;
-use super::{BUFFER, Pace};
+use super::{BUFFER, Pace, Summary};
 use crate::files::tree::{Attributes, Follow, Incoming, Place, Recursive, Tree, TreeError};
 use crate::files::user_path::{PathError, UserPath};
 use crate::progress::Progress;
@@ -43,31 +43,12 @@ pub struct UnpackOptions<'a> {
     pub entry: &'a mut dyn FnMut(&UserPath),
 }
 
-/// An archive was unpacked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Unpacked {
-    /// The size of the archive.
-    pub bytes: u64,
-    pub digests: Digests,
-    pub files: u64,
-    pub directories: u64,
-    /// Symbolic links, and further names of files.
-    pub links: u64,
-    /// The content of the files, in bytes.
-    pub content: u64,
-    /// Pipes, entries of the denylist, and links to files that were not unpacked.
-    pub skipped: u64,
-    /// What changed while the archive was made.
-    pub changes: Changes,
-}
-
 /// Unpacks an archive into the tree's directory. What is in the way is replaced, other files stay. Everything belongs to the tree's
 /// owner. What was unpacked before an error stays.
 ///
 /// # Errors
 /// The archive is damaged, refused, or does not fit; a file cannot be written; or the operation is cancelled.
-pub fn unpack(source: impl Read, tree: &Tree, options: UnpackOptions<'_>) -> Result<Unpacked, ArchiveError> {
+pub fn unpack(source: impl Read, tree: &Tree, options: UnpackOptions<'_>) -> Result<Summary, ArchiveError> {
     let mut input = open(source, options.hashes, options.pace, options.progress);
     let free = tree.space().map_err(tree_error)?.available;
     let mut unpacker = Unpacker {
@@ -80,7 +61,7 @@ pub fn unpack(source: impl Read, tree: &Tree, options: UnpackOptions<'_>) -> Res
         place: None,
         postponed: Postponed::default(),
         buffer: vec![0; BUFFER],
-        done: Unpacked::default(),
+        done: Summary::default(),
     };
     while let Some(found) = input.next()? {
         if unpacker.options.progress.is_cancelled() {
@@ -106,7 +87,7 @@ struct Unpacker<'a> {
     place: Option<Place>,
     postponed: Postponed,
     buffer: Vec<u8>,
-    done: Unpacked,
+    done: Summary,
 }
 
 impl Unpacker<'_> {
@@ -356,13 +337,4 @@ fn inside(name: &[u8]) -> Result<UserPath, ArchiveError> {
         PathError::Outside => refused(Refusal::Outside),
         PathError::Nul | PathError::TooLong => refused(Refusal::Name),
     })
-}
-
-fn entry_error(name: &[u8]) -> impl FnOnce(TreeError) -> ArchiveError {
-    move |error| match error {
-        TreeError::NoSpace(_) => ArchiveError::NoSpace,
-        TreeError::Cancelled(_) => ArchiveError::Cancelled,
-        TreeError::OutsideRoot(_) | TreeError::TooManyLinks(_) => ArchiveError::refused(name, Refusal::Outside),
-        source => ArchiveError::Entry { entry: shown(name), source },
-    }
 }

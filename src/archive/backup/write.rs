@@ -16,12 +16,12 @@ use super::super::compress::{sink_error, tree_error};
 use super::super::deflate::{Gzip, Spawn};
 use super::super::error::ArchiveError;
 use super::super::header::{Meta, time};
-use super::digest::{Digests, Hashes, Hashing};
+use super::digest::{Hashes, Hashing};
 use super::ignore::IgnoreList;
 use super::select::{Choice, Links, choose};
 use super::tar_writer::{Head, TarWriter};
-use super::vendor::{CHANGED, ChangeKind, Changes, DIRECTORIES, Directories, next_directory};
-use super::{BUFFER, Pace, estimate};
+use super::vendor::{CHANGED, ChangeKind, DIRECTORIES, Directories, next_directory};
+use super::{BUFFER, Pace, Summary};
 use crate::files::page_cache::Reading;
 use crate::files::tree::{Entry, EntryKind, Follow, Tree, TreeError, Visit, Visitor, WalkEntry};
 use crate::files::user_path::UserPath;
@@ -46,36 +46,16 @@ pub struct WriteOptions<'a> {
     pub spawn: Option<Spawn<'a>>,
     /// Limits the rate at which the archive is written.
     pub pace: Option<Pace<'a>>,
-    /// Counts the bytes of files, and cancels.
+    /// Counts the bytes of files, and cancels. Its total is the caller's to set: [`estimate`](super::estimate).
     pub progress: &'a Progress,
-}
-
-/// An archive was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Written {
-    /// The size of the archive.
-    pub bytes: u64,
-    pub digests: Digests,
-    pub files: u64,
-    pub directories: u64,
-    /// Symbolic links, and further names of files.
-    pub links: u64,
-    /// The content of the files, in bytes.
-    pub content: u64,
-    /// Pipes, sockets and devices, which are left out.
-    pub skipped: u64,
-    /// What changed meanwhile.
-    pub changes: Changes,
 }
 
 /// Writes the archive of a whole tree, and returns the sink. The denylist of the tree has no effect.
 ///
 /// # Errors
 /// The sink fails, a file or directory cannot be read, or the operation is cancelled. A file that changes is no error.
-pub fn write<W: Write>(tree: &Tree, sink: W, options: WriteOptions<'_>) -> Result<(W, Written), ArchiveError> {
+pub fn write<W: Write>(tree: &Tree, sink: W, options: WriteOptions<'_>) -> Result<(W, Summary), ArchiveError> {
     let progress = options.progress;
-    progress.set_total(estimate(tree, options.ignore, progress)?.content);
     let sink = Hashing::new(sink, options.hashes, options.pace, progress);
     let gzip = Gzip::new(options.level, options.spawn, sink).map_err(sink_error)?;
     let mut packer = Packer {
@@ -88,7 +68,7 @@ pub fn write<W: Write>(tree: &Tree, sink: W, options: WriteOptions<'_>) -> Resul
         kept: None,
         buffer: vec![0; BUFFER],
         failed: None,
-        done: Written::default(),
+        done: Summary::default(),
     };
     let root = tree.stat(&UserPath::root(), Follow::No).map_err(tree_error)?;
     packer.directory(b"", &root);
@@ -118,7 +98,7 @@ struct Packer<'a, W: Write> {
     kept: Option<Kept>,
     buffer: Vec<u8>,
     failed: Option<ArchiveError>,
-    done: Written,
+    done: Summary,
 }
 
 /// When each directory on the current path was changed last, before its names were read: depths and times.
@@ -355,7 +335,7 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     /// Writes what is left: the kept file with it, or without one the directories as entries.
-    fn finish(mut self, tree: &Tree, root: &Entry) -> Result<(Output<'a, W>, Written), ArchiveError> {
+    fn finish(mut self, tree: &Tree, root: &Entry) -> Result<(Output<'a, W>, Summary), ArchiveError> {
         let after = tree.stat(&UserPath::root(), Follow::No).map_err(tree_error)?;
         if after.modified != root.modified {
             self.done.changes.add(b".", ChangeKind::Entries);

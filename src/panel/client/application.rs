@@ -7,8 +7,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, LOCATION};
 use http_body_util::{BodyExt, Limited};
 use serde_json::Value;
 
-use super::exchange::cause;
 use crate::config::Secret;
+use crate::http_client::cause;
 
 /// Timeout of the request.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,10 +11,11 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use reqwest::{Client, Response};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use url::{Host, Url};
+use url::Url;
 
 use super::{OptionsError, user_agent};
 use crate::config::{PanelConfig, Secret};
+use crate::http_client::{self, cause, is_local};
 use crate::panel::wire::{self, WireError};
 use crate::panel::{PanelError, QUESTIONS};
 
@@ -241,13 +242,7 @@ impl Exchange {
         if let Some(client) = slot.get() {
             return Ok(client);
         }
-        let builder = Client::builder()
-            .http1_only()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(QUESTIONS);
+        let builder = http_client::builder().pool_idle_timeout(IDLE_CONNECTION).pool_max_idle_per_host(QUESTIONS);
         // As in Go: a panel on this host is never behind a proxy. Redirects stay on the panel's host.
         let builder = if is_local(&self.base) { builder.no_proxy() } else { builder };
         let builder = match tls {
@@ -309,31 +304,12 @@ fn unreachable(call: &Call, error: &(dyn Error + 'static)) -> PanelError {
     PanelError::Unreachable { call: call.name(), cause: cause(error) }
 }
 
-/// The innermost cause, which names the failure; the outer ones repeat the URL.
-pub(super) fn cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
-
 fn misdirected(call: &Call, status: StatusCode, what: &str) -> PanelError {
     PanelError::Failed {
         call: call.name(),
         status: status.as_u16(),
         detail: format!("{what}: set `remote` in config.yml to the panel's final URL"),
         retry_after: None,
-    }
-}
-
-/// Whether the URL's host is this host.
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        None => false,
     }
 }
 

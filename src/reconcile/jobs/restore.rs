@@ -5,8 +5,6 @@
 
 mod unpacking;
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use uuid::Uuid;
 
@@ -15,13 +13,11 @@ use crate::events::EventKind;
 use crate::files::Layout;
 use crate::files::replacement::{Phase, ReplacementError};
 use crate::model::{
-    BackupStorage, FormerFiles, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, ServerId, Verb,
+    BackupStorage, FormerFiles, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, ServerId,
 };
 use crate::progress::Progress;
 use crate::reconcile::file_locks::FilesLock;
-use crate::requests::NewRequest;
 use crate::retry;
-use crate::store::Snapshot;
 use unpacking::Unpacking;
 
 /// The restore that the record has and that has no result.
@@ -189,17 +185,8 @@ async fn end(run: &JobRun, restore: &Restore, restored: Result<String, String>) 
 
 /// Requests the start of a server that has run before the restore. After its end, since a pending restore completes such a request.
 async fn start_again(run: &JobRun, token: Uuid) -> Result<(), JobError> {
-    let (context, server, id) = (&run.context, run.server, format!("restore:{token}"));
-    let at = context.clock.now();
-    let found = context.store.get(server);
-    let requested = |found: &Arc<Snapshot>| {
-        let accepted = found.requests.accepted.iter().any(|request| request.id == id);
-        accepted || found.record.power.handled.as_ref().is_some_and(|handled| handled.id == id)
-    };
-    if !found.as_ref().is_some_and(requested) {
-        let start = NewRequest { id, at, expires_at: None, timeout: None, by: Requester::Cli, verb: Verb::Start };
-        context.store.run(move |store| store.request(server, None, [start])).await?;
-    }
+    run.request_start(format!("restore:{token}"), Requester::Cli).await?;
+    let (context, server) = (&run.context, run.server);
     let started = move |record: &mut Record| {
         if let Some(restore) = record.restore.as_mut().filter(|restore| restore.token == token) {
             restore.then_start = false;

@@ -20,10 +20,8 @@ use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::events::{EventKind, TransferStatus};
 use crate::model::{
     Outgoing, PowerState, Reason, Record, Requester, RoundPhase, Rounds, Transfer, TransferDirection, TransferResult,
-    Verb,
 };
 use crate::progress::Progress;
-use crate::requests::NewRequest;
 use crate::retry;
 use crate::tasks::Blocking;
 use crate::transfer::{FormWriter, Session, Target, pipe, progress_line};
@@ -289,10 +287,8 @@ async fn end(run: &JobRun, transfer: &Transfer, sent: Result<String, String>) ->
 
 /// Requests the start of a server that ran before its transfer failed. Once for each transfer.
 async fn start_again(run: &JobRun, token: Uuid) -> Result<(), JobError> {
+    run.request_start(format!("transfer:{token}"), Requester::Panel).await?;
     let (context, server) = (&run.context, run.server);
-    let (id, at) = (format!("transfer:{token}"), context.clock.now());
-    let start = NewRequest { id, at, expires_at: None, timeout: None, by: Requester::Panel, verb: Verb::Start };
-    context.store.run(move |store| store.request(server, None, [start])).await?;
     let requested = move |record: &mut Record| {
         if let Some(Transfer { direction: TransferDirection::Outgoing(outgoing), .. }) = record.transfer_mut(token) {
             outgoing.then_start = false;

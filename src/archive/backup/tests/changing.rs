@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 
 /// Packs while `act` is called once the archive has so many bytes.
-fn pack_while(server: &Server, at: u64, act: impl Fn() + Sync) -> (Vec<u8>, Written) {
+fn pack_while(server: &Server, at: u64, act: impl Fn() + Sync) -> (Vec<u8>, Summary) {
     let (done, seen) = (AtomicBool::new(false), std::sync::atomic::AtomicU64::new(0));
     let pace = |bytes| {
         let before = seen.fetch_add(bytes, Ordering::Relaxed);

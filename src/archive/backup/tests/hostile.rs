@@ -9,7 +9,7 @@ use super::super::super::tests::build::{Item as Made, tar};
 use super::super::pax;
 use super::*;
 
-fn refused(result: Result<Unpacked, ArchiveError>) -> (String, Refusal) {
+fn refused(result: Result<Summary, ArchiveError>) -> (String, Refusal) {
     match result {
         Err(ArchiveError::Refused { entry, refusal }) => (entry, refusal),
         other => panic!("not refused: {other:?}"),
@@ -44,7 +44,7 @@ fn end(mut archive: Vec<u8>) -> Vec<u8> {
     deflate(&archive)
 }
 
-fn is_damaged(result: Result<Unpacked, ArchiveError>, why: &str) {
+fn is_damaged(result: Result<Summary, ArchiveError>, why: &str) {
     assert!(matches!(&result, Err(ArchiveError::Damaged(text)) if text.contains(why)), "{why}: {result:?}");
 }
 

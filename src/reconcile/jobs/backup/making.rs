@@ -7,10 +7,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::archive::backup::{
-    self, Change, Contents, DefaultList, Hashes, IgnoreError, IgnoreList, WriteOptions, Written,
+    self, Change, DefaultList, Estimate, Hashes, IgnoreError, IgnoreList, Summary, WriteOptions,
 };
 use crate::archive::{ArchiveError, spawn_helper};
-use crate::files::backup_files::NewArchive;
 use crate::files::source::Source;
 use crate::files::tree::Tree;
 use crate::files::{FilesError, IdleIo, Layout};
@@ -75,14 +74,7 @@ impl Making {
         self.progress.set_total(entry.size);
         let hashes = Hashes { sha1: true, sha256: false };
         Ok(match backup::verify(file, hashes, None, &self.progress) {
-            Ok(Contents { bytes, digests, content, changes, .. }) => Some(BackupArchive {
-                sha1: digests.sha1.unwrap_or_default(),
-                bytes,
-                content,
-                source: BackupSource::Live,
-                changed: names(&changes.listed),
-                changed_count: changes.count,
-            }),
+            Ok(found) => Some(archive_of(&found, BackupSource::Live)),
             Err(error) if self.progress.is_cancelled() => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(server.id = %self.server, backup.id = %self.id, %error, "a damaged archive is made again");
@@ -95,13 +87,12 @@ impl Making {
         let (layout, server) = (self.layout(), self.server);
         // First, since it removes what an earlier process has left, and nothing is left of it after an error.
         let mut archive = layout.create_backup(server, self.id)?;
-        let (source, ignore) = self.source()?;
-        let estimate = backup::estimate(source.tree(), &ignore, &self.progress)?;
+        let (source, ignore, estimate) = self.source()?;
         let (needed, free) = (estimate.max_archive(), layout.free_for_backups()?);
         if needed > free {
             return Err(NotMade::NoSpace { needed, free, folder: layout.backups(server) });
         }
-        let written = self.write(&source, &ignore, &mut archive)?;
+        let (_, written) = self.pack(&source, &ignore, &mut archive)?;
         archive.keep()?;
         Ok(archive_of(&written, source.kind()))
     }
@@ -111,26 +102,23 @@ impl Making {
     /// # Errors
     /// As [`run`](Self::run); or the sink fails.
     pub(super) fn stream<W: Write>(&self, sink: W) -> Result<(W, BackupArchive), NotMade> {
-        let (source, ignore) = self.source()?;
+        let (source, ignore, _) = self.source()?;
         let (sink, written) = self.pack(&source, &ignore, sink)?;
         Ok((sink, archive_of(&written, source.kind())))
     }
 
-    /// The files, and what is left out of them.
-    fn source(&self) -> Result<(Source, IgnoreList), NotMade> {
+    /// The files, what is left out of them, and how much there is.
+    fn source(&self) -> Result<(Source, IgnoreList, Estimate), NotMade> {
         let layout = self.layout();
         layout.sweep_sources(self.server)?;
         let source = layout.quiet_source(self.server, || (), self.progress.cancelled())?;
         let ignore = self.ignore_list(source.tree())?;
-        Ok((source, ignore))
+        let estimate = backup::estimate(source.tree(), &ignore, &self.progress)?;
+        self.progress.set_total(estimate.content);
+        Ok((source, ignore, estimate))
     }
 
-    fn write(&self, source: &Source, ignore: &IgnoreList, archive: &mut NewArchive) -> Result<Written, NotMade> {
-        let (_, written) = self.pack(source, ignore, archive)?;
-        Ok(written)
-    }
-
-    fn pack<W: Write>(&self, source: &Source, ignore: &IgnoreList, sink: W) -> Result<(W, Written), NotMade> {
+    fn pack<W: Write>(&self, source: &Source, ignore: &IgnoreList, sink: W) -> Result<(W, Summary), NotMade> {
         let _idle = IdleIo::begin();
         let pace = self.context.operations.pace();
         let options = WriteOptions {
@@ -160,14 +148,14 @@ impl Making {
     }
 }
 
-fn archive_of(written: &Written, source: BackupSource) -> BackupArchive {
+fn archive_of(found: &Summary, source: BackupSource) -> BackupArchive {
     BackupArchive {
-        sha1: written.digests.sha1.clone().unwrap_or_default(),
-        bytes: written.bytes,
-        content: written.content,
+        sha1: found.digests.sha1.clone().unwrap_or_default(),
+        bytes: found.bytes,
+        content: found.content,
         source,
-        changed: names(&written.changes.listed),
-        changed_count: written.changes.count,
+        changed: names(&found.changes.listed),
+        changed_count: found.changes.count,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::archive::backup::{self, Hashes, IgnoreList, WriteOptions, Written};
+use crate::archive::backup::{self, Hashes, IgnoreList, Summary, WriteOptions};
 use crate::archive::{ArchiveError, spawn_helper};
 use crate::events::EventKind;
 use crate::files::tree::Tree;
@@ -90,12 +90,14 @@ impl Sending {
         Ok(format!("{} files with {} bytes, and {backups} backups", written.files, written.content))
     }
 
-    fn archive(&self, form: &mut FormWriter<PipeWriter>) -> Result<Written, NotWritten> {
+    fn archive(&self, form: &mut FormWriter<PipeWriter>) -> Result<Summary, NotWritten> {
         let context = &self.log.context;
         let root = context.node.layout.open_data(self.log.server)?;
         let tree = Tree::new(root, Arc::default(), DiskAccount::new(None, 0));
+        let ignore = IgnoreList::default();
+        self.progress.set_total(backup::estimate(&tree, &ignore, &self.progress)?.content);
         let options = WriteOptions {
-            ignore: &IgnoreList::default(),
+            ignore: &ignore,
             level: context.node.config.backups.level,
             hashes: Hashes { sha1: false, sha256: true },
             spawn: spawn_helper(Blocking::Pool),
@@ -165,7 +167,7 @@ impl Sending {
 }
 
 /// What another daemon than this one does not keep.
-fn losses(written: &Written) -> Vec<String> {
+fn losses(written: &Summary) -> Vec<String> {
     let mut lines = Vec::new();
     if written.links > 0 {
         lines.push(format!(
