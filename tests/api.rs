@@ -8,6 +8,8 @@ mod backups;
 mod boot;
 #[path = "api/console.rs"]
 mod console;
+#[path = "api/console_replay.rs"]
+mod console_replay;
 #[path = "api/crash.rs"]
 mod crash;
 #[path = "api/errors.rs"]

@@ -38,6 +38,13 @@ impl PowerState {
         self.into()
     }
 
+    /// The states that are shown when this one follows another one: a start also passes through offline where a restart did not
+    /// stay there.
+    pub fn shown_after(self, before: Self) -> impl Iterator<Item = Self> {
+        let restarts = self == Self::Starting && !matches!(before, Self::Offline | Self::Starting);
+        restarts.then_some(Self::Offline).into_iter().chain([self])
+    }
+
     /// The state that the panel shows for certain, where there is one. What an earlier process reported may not have arrived, so a
     /// state other than offline counts only when it was acknowledged to this process.
     pub fn known_to_panel(acknowledged: Option<Self>, recorded: Option<Self>) -> Option<Self> {

@@ -30,7 +30,7 @@ pub fn prepare<R: Read, S: Read, W: Write>(
     missing: &mut MissingWriter<W>,
     cancelled: &AtomicBool,
 ) -> Result<u64, ReplicationError> {
-    let mut preparation = Preparation { tree, cancelled, place: None };
+    let mut preparation = Preparation { tree, cancelled, place: None, removed: None };
     let (mut number, mut bytes) = (0, 0);
     let mut next = has.next_entry()?;
     while let Some(entry) = wanted.next_entry()? {
@@ -65,6 +65,8 @@ struct Preparation<'a> {
     cancelled: &'a AtomicBool,
     /// The directory of the entry before.
     place: Option<(Vec<u8>, Place)>,
+    /// What was removed last, with all that was in it.
+    removed: Option<Vec<u8>>,
 }
 
 impl Preparation<'_> {
@@ -152,10 +154,15 @@ impl Preparation<'_> {
     }
 
     fn remove(&mut self, path: &[u8]) -> Result<(), ReplicationError> {
+        // Its name may be a link by now, and what is at the other end is not to be removed.
+        let is_gone = |removed: &Vec<u8>| path.strip_prefix(&removed[..]).is_some_and(|rest| rest.starts_with(b"/"));
+        if self.removed.as_ref().is_some_and(is_gone) {
+            return Ok(());
+        }
         self.place = None;
+        self.removed = Some(path.to_vec());
         match self.tree.remove(&user_path(path)?, Recursive::Yes, self.cancelled) {
-            // With the directory that it was in.
-            Err(TreeError::NotFound(_) | TreeError::NotDirectory(_)) => Ok(()),
+            Err(TreeError::NotFound(_)) => Ok(()),
             removed => Ok(removed.map(drop)?),
         }
     }

@@ -511,3 +511,19 @@ fn hostile_frames_are_refused() {
     assert_eq!(contents(&pair.destination()), before);
     pair.assert_confined();
 }
+
+/// What was in the directory is not removed at the other end of the link.
+#[test]
+fn a_directory_becomes_a_link_to_another_one() {
+    for target in ["world", "/etc/passwd", "../../outside"] {
+        let mut pair = Pair::new();
+        make(&pair.source(), &[(vec!["a", "a"], Edit::Write(b"one".into(), 0o600))]);
+        make(&pair.source(), &[(vec!["world", "a"], Edit::Write(b"two".into(), 0o600))]);
+        pair.round();
+        make(&pair.source(), &[(vec!["a"], Edit::Remove), (vec!["a"], Edit::Link(target))]);
+        pair.round();
+        pair.complete().unwrap();
+        assert_eq!(contents(&pair.destination()), contents(&pair.source()), "{target}");
+        pair.assert_confined();
+    }
+}

@@ -56,7 +56,9 @@ impl Store {
             self.publish_latest_event(id, after);
         }
         if before.state != after.state {
-            events.publish(id, None, || EventKind::State { state: after.state });
+            for state in after.state.shown_after(before.state) {
+                events.publish(id, None, || EventKind::State { state });
+            }
         }
         if after.suspended && !before.suspended {
             events.publish_output(id, || EventKind::Suspended);

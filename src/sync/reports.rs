@@ -64,10 +64,7 @@ impl PanelSync {
                 return;
             }
             let before = last.or(record.last_reported).unwrap_or_default();
-            if state == PowerState::Starting && !matches!(before, PowerState::Offline | PowerState::Starting) {
-                pending.transitions.push_back(PowerState::Offline);
-            }
-            pending.transitions.push_back(state);
+            pending.transitions.extend(state.shown_after(before));
             while pending.transitions.len() > MAX_TRANSITIONS {
                 pending.transitions.pop_front();
             }

@@ -20,10 +20,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::node::{ApiNode, PANEL, TOKEN};
 
+/// Longer than a token lives.
+const TIMEOUT: Duration = Duration::from_secs(1200);
 const USER: &str = "22222222-2222-4222-8222-222222222222";
 
 /// A browser's end of a socket.
-struct Browser {
+pub struct Browser {
     socket: WebSocketStream<DuplexStream>,
     head: String,
 }
@@ -49,7 +51,7 @@ async fn request(node: &ApiNode, id: &str, origin: &str, room: usize) -> (String
     (String::from_utf8(answer).unwrap().to_lowercase(), stream)
 }
 
-fn token(node: &ApiNode, id: ServerId, change: Value) -> String {
+pub fn token(node: &ApiNode, id: ServerId, change: Value) -> String {
     let now = node.context.clock.now().as_millis() / 1000;
     let mut claims = json!({
         "iat": now, "exp": now + 600, "jti": "one", "scope": "websocket", "server_uuid": id, "user_uuid": USER, "permissions": ["*"],
@@ -61,7 +63,7 @@ fn token(node: &ApiNode, id: ServerId, change: Value) -> String {
 }
 
 impl Browser {
-    async fn open(node: &ApiNode, id: ServerId) -> Self {
+    pub async fn open(node: &ApiNode, id: ServerId) -> Self {
         Self::with_room(node, id, 64 * 1024).await
     }
 
@@ -79,15 +81,14 @@ impl Browser {
         browser
     }
 
-    async fn send(&mut self, event: &str, argument: &str) {
+    pub async fn send(&mut self, event: &str, argument: &str) {
         let text = json!({"event": event, "args": [argument]}).to_string();
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
     /// The next event and its argument; `None` at the end.
-    async fn next(&mut self) -> Option<(String, String)> {
-        let message =
-            tokio::time::timeout(Duration::from_secs(60), self.socket.next()).await.expect("a frame, or the end");
+    pub async fn next(&mut self) -> Option<(String, String)> {
+        let message = tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a frame, or the end");
         let Some(Ok(Message::Text(text))) = message else { return None };
         let value: Value = serde_json::from_str(&text).unwrap();
         Some((value["event"].as_str().unwrap().into(), value["args"][0].as_str().unwrap_or_default().into()))
@@ -106,7 +107,7 @@ impl Browser {
     /// Reads until the socket ends. Returns the code of a closing frame.
     async fn end(&mut self) -> Option<u16> {
         loop {
-            match tokio::time::timeout(Duration::from_secs(60), self.socket.next()).await.expect("the end") {
+            match tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("the end") {
                 Some(Ok(Message::Close(close))) => return close.map(|close| close.code.into()),
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return None,
@@ -115,7 +116,7 @@ impl Browser {
     }
 }
 
-async fn installed(node: &ApiNode) -> ServerId {
+pub async fn installed(node: &ApiNode) -> ServerId {
     // Tokens of the second of the start are refused.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (id, mut server) = (node.add(1), panel_server("run"));
@@ -124,7 +125,7 @@ async fn installed(node: &ApiNode) -> ServerId {
     id
 }
 
-async fn running(node: &ApiNode) -> ServerId {
+pub async fn running(node: &ApiNode) -> ServerId {
     node.engine.set_program(IMAGE, Program::server(&ServerScript::default()));
     let id = installed(node).await;
     let answer =
