@@ -70,6 +70,15 @@ fn a_seed_repeats_itself() {
         lines += one.journal.lines().count() as u64;
     }
     assert!(lines > 100 * count, "{lines} lines of {count} seeds: the journals are too short");
+    // Their work ends at another moment each time.
+    assert!(!has_blocking_threads(), "something ran on tokio's pool of blocking threads");
+}
+
+fn has_blocking_threads() -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .any(|name| name.starts_with("tokio-"))
 }
 
 #[test]

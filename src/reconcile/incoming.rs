@@ -95,6 +95,12 @@ impl Context {
         Ok(())
     }
 
+    /// Ends the session of a server that comes in rounds, and waits until nothing uses its trees.
+    pub async fn close_reception(&self, id: ServerId) {
+        let receptions = self.receptions.clone();
+        self.store.blocking().run(move || receptions.close(id)).await;
+    }
+
     /// Removes the folders of a server that was not created.
     async fn remove_folders(&self, id: ServerId, shared: bool) {
         let layout = self.node.layout.clone();

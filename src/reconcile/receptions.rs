@@ -2,7 +2,7 @@
 //!
 //! Beside the tree that becomes the server's files there is one for its backups and its log. What is wanted in each of them (`wanted`),
 //! and what was found in it (`has`), are manifests in the same folder, so the next round and the next process read only what has
-//! changed. Everything blocks, but for [`Receptions::close`].
+//! changed. Everything blocks.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,7 +24,6 @@ use crate::replication::{
     Content, Entry, FrameReader, Hash, ManifestReader, ManifestWriter, MissingWriter, ReplicationError, Scan, Summary,
     complete, prepare, receive_manifest, scan, store_blocks,
 };
-use crate::tasks::Blocking;
 use crate::transfer::{Destination, INSTALL_LOG, ReceiveError, TransferPart, backup_of};
 
 /// What is said of files that were verified before the exchange was interrupted.
@@ -68,15 +67,11 @@ impl Receptions {
     }
 
     /// Ends a session, and waits until nothing uses its trees. The record says already that it is over.
-    pub async fn close(self: &Arc<Self>, id: ServerId) {
-        let receptions = self.clone();
-        let close = move || {
-            let _opening = receptions.opening.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(reception) = receptions.lock().remove(&id) else { return };
-            reception.at.progress.cancel();
-            drop(reception.alone());
-        };
-        Blocking::Pool.run(close).await;
+    pub fn close(&self, id: ServerId) {
+        let _opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(reception) = self.lock().remove(&id) else { return };
+        reception.at.progress.cancel();
+        drop(reception.alone());
     }
 
     /// Drops the session of a server that has arrived.

@@ -44,19 +44,16 @@ impl Journal {
     }
 }
 
-/// The first line in which two journals differ, with those before it.
+/// The first line in which two journals differ, with those around it.
 pub fn difference(one: &str, other: &str) -> Option<String> {
+    const AROUND: usize = 10;
     if one == other {
         return None;
     }
-    let mut before = Vec::new();
-    let (mut ones, mut others) = (one.lines(), other.lines());
-    loop {
-        let (this, that) = (ones.next(), others.next());
-        if this != that {
-            let context = before.iter().rev().take(10).rev().copied().collect::<Vec<_>>().join("\n");
-            return Some(format!("{context}\none:   {this:?}\nother: {that:?}"));
-        }
-        before.push(this?);
-    }
+    let same = one.lines().zip(other.lines()).take_while(|(this, that)| this == that).count();
+    let part =
+        |text: &str, from: usize, count: usize| text.lines().skip(from).take(count).collect::<Vec<_>>().join("\n");
+    let from = same.saturating_sub(AROUND);
+    let (before, one, other) = (part(one, from, same - from), part(one, same, AROUND), part(other, same, AROUND));
+    Some(format!("{before}\none:\n{one}\nother:\n{other}"))
 }

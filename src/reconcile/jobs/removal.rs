@@ -24,7 +24,7 @@ impl BackgroundJob for RemoveFiles {
             (context.node.layout.clone(), context.node.config.remove_backups_on_server_delete);
         let removed = context.runtime.remove_network(id).await;
         removed.map_err(|error| JobError::new(retry::STEP, error.to_string()))?;
-        context.receptions.close(id).await;
+        context.close_reception(id).await;
         // The jobs have ended, and the blocking work of one may not have.
         let files = context.operations.files().exclusive(id).await;
         let snapshot = context.store.get(id);

@@ -51,7 +51,7 @@ impl BackgroundJob for TransferServer {
             (TransferDirection::Outgoing(outgoing), None) => send(run, &transfer, outgoing).await,
             (TransferDirection::Outgoing(outgoing), Some(_)) if outgoing.then_start => start_again(run, token).await,
             (TransferDirection::Incoming(_), None) => {
-                run.context.receptions.close(run.server).await;
+                run.context.close_reception(run.server).await;
                 let _files = run.context.operations.files().exclusive(run.server).await;
                 let message = if transfer.cancelled { "it was cancelled" } else { "it has broken off" };
                 run.context.fail_incoming(run.server, token, message).await
