@@ -31,6 +31,7 @@ struct DockerHarness {
     runtime: DockerRuntime,
     docker: Docker,
     run: String,
+    is_podman: bool,
 }
 
 /// Runs a case against the engine, and removes what it made however it ends.
@@ -45,7 +46,9 @@ pub async fn run(case: impl AsyncFnOnce(&dyn Harness)) {
     IMAGE_MADE.get_or_init(|| make_image(&docker)).await;
     let runtime = runtime(node());
     let run = uuid::Uuid::new_v4().simple().to_string();
-    let harness = DockerHarness { runtime, docker, run };
+    let components = docker.version().await.ok().and_then(|version| version.components).unwrap_or_default();
+    let is_podman = components.iter().any(|component| component.name == "Podman Engine");
+    let harness = DockerHarness { runtime, docker, run, is_podman };
     let outcome = AssertUnwindSafe(tokio::time::timeout(TIMEOUT, case(&harness))).catch_unwind().await;
     harness.clean().await;
     match outcome {
@@ -126,6 +129,10 @@ impl Harness for DockerHarness {
 
     fn run(&self) -> &str {
         &self.run
+    }
+
+    fn is_podman(&self) -> bool {
+        self.is_podman
     }
 
     fn now(&self) -> Timestamp {

@@ -39,6 +39,10 @@ pub trait Harness: Send + Sync {
     fn runtime_as(&self, identity: NodeIdentity) -> Box<dyn Runtime>;
     /// Names this run of a case.
     fn run(&self) -> &str;
+    /// Whether the engine is Podman, which states less: not that a start has failed, and on cgroup v1 not that memory was exceeded.
+    fn is_podman(&self) -> bool {
+        false
+    }
     /// The time on the engine's clock.
     fn now(&self) -> Timestamp;
     /// Creates a container of [`IMAGE`] without the runtime and without labels of the product; returns its id.

@@ -26,7 +26,8 @@ pub async fn a_created_container_is_inspected(harness: &dyn Harness) {
     assert!(image::is_same(status.image.as_deref().unwrap(), &subject.spec.image), "{status:?}");
     assert_eq!(status.fields.as_ref(), Some(&subject.spec.fields));
     assert_eq!(status.limits_hash, Some(subject.spec.limits.hash()));
-    assert_eq!(status.stop_signal.as_deref(), Some("SIGQUIT"));
+    let signal = status.stop_signal.as_deref();
+    assert!(signal == Some("SIGQUIT") || harness.is_podman() && signal == Some("3"), "{signal:?}");
     assert_eq!(runtime.inspect(subject.server, Role::Server).await.unwrap(), None);
 }
 
@@ -47,7 +48,8 @@ pub async fn an_out_of_memory_kill_is_reported(harness: &dyn Harness) {
     subject.spec.limits = limits(16);
     subject.start(harness).await;
     let status = subject.ended(harness).await;
-    assert_eq!(status.state, ContainerState::Exited { code: 137, oom_killed: true });
+    let ContainerState::Exited { code: 137, oom_killed } = status.state else { panic!("{status:?}") };
+    assert!(oom_killed || harness.is_podman(), "{status:?}");
 }
 
 pub async fn starting_a_running_container_changes_nothing(harness: &dyn Harness) {
@@ -181,13 +183,22 @@ pub async fn a_missing_mount_is_rejected(harness: &dyn Harness) {
     let source = folder.path().join("missing").to_str().unwrap().to_owned();
     let (role, path) = (VolumeRole::Data, Some(source.clone()));
     subject.spec.volumes.push(Volume { role, path, target: "/x".into(), read_only: false });
-    let rejected = match harness.runtime().create(&subject.spec, &subject.purpose).await {
-        Ok(id) => harness.runtime().start(&id).await.unwrap_err(),
-        Err(rejected) => rejected,
+    let started = match harness.runtime().create(&subject.spec, &subject.purpose).await {
+        Ok(id) => harness.runtime().start(&id).await,
+        Err(rejected) => Err(rejected),
     };
+    if harness.is_podman() {
+        // It creates the folder. The sources of mounts are looked for before a container is created.
+        return started.unwrap();
+    }
+    let rejected = started.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::Invalid, "{rejected:?}");
     assert!(rejected.to_string().contains(&source), "{rejected}");
     assert!(!std::path::Path::new(&source).exists(), "the engine created the folder");
+}
+
+fn state_after_failed_start(harness: &dyn Harness) -> ContainerState {
+    if harness.is_podman() { ContainerState::Created } else { ContainerState::StartFailed }
 }
 
 pub async fn a_bad_entrypoint_is_rejected_at_the_start(harness: &dyn Harness) {
@@ -196,7 +207,7 @@ pub async fn a_bad_entrypoint_is_rejected_at_the_start(harness: &dyn Harness) {
     let rejected = harness.runtime().start(&id).await.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::Invalid, "{rejected:?}");
     let status = subject.status(harness).await;
-    assert_eq!((status.state, status.started_at), (ContainerState::StartFailed, None));
+    assert_eq!((status.state, status.started_at), (state_after_failed_start(harness), None));
 }
 
 pub async fn a_taken_port_is_rejected_at_the_start(harness: &dyn Harness) {
@@ -216,7 +227,7 @@ pub async fn a_taken_port_is_rejected_at_the_start(harness: &dyn Harness) {
     assert_eq!(bound.status(harness).await.ports, std::slice::from_ref(&port));
     let rejected = harness.runtime().start(&second).await.unwrap_err();
     assert_eq!(rejected.kind, ErrorKind::Failed, "{rejected:?}");
-    assert_eq!(other.status(harness).await.state, ContainerState::StartFailed);
+    assert_eq!(other.status(harness).await.state, state_after_failed_start(harness));
     harness.runtime().remove(&first).await.unwrap();
     harness.runtime().start(&made().await.0).await.unwrap();
 }
