@@ -255,6 +255,10 @@ pub trait Runtime: Send + Sync + 'static {
     /// Sends a signal. A container that has ended or does not exist is no error.
     async fn signal(&self, id: &str, signal: &str) -> Result<(), RuntimeError>;
 
+    /// Freezes the processes of a container, or thaws them. One that is so already, has ended or does not exist is no error. A frozen
+    /// container counts as running.
+    async fn freeze(&self, id: &str, frozen: bool) -> Result<(), RuntimeError>;
+
     /// Kills a container and removes it with its anonymous volumes. One that does not exist is no error.
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError>;
 

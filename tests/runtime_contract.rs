@@ -59,6 +59,7 @@ contract! {
         an_ended_container_has_its_exit_status
         an_out_of_memory_kill_is_reported
         starting_a_running_container_changes_nothing
+        a_frozen_container_answers_once_it_is_thawed
         an_ended_container_can_be_started_again
         signals_reach_the_process
         signalling_a_missing_container_succeeds

@@ -17,6 +17,10 @@ pub struct BackupHooks {
     /// Sent when the archive is complete, or could not be made, or the daemon has ended meanwhile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<BackupHook>,
+    /// The container is frozen while a snapshot or a copy of its files is made, for this long at most, such as `2s`. The files are not
+    /// copied before they are read where the file system can do neither, and the container is not frozen then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Span>,
 }
 
 /// A console command, and what is awaited after it.
@@ -37,6 +41,14 @@ pub struct BackupHook {
 impl BackupHooks {
     /// The most commands of a list.
     pub const MAX: usize = 20;
+    /// What a pause may be, for messages.
+    pub const PAUSES: &str = "100ms to 60s";
+
+    /// Whether the pause, if there is one, is within [`PAUSES`](Self::PAUSES).
+    pub fn has_valid_pause(&self) -> bool {
+        let range = Duration::from_millis(100)..=Duration::from_secs(60);
+        self.pause.is_none_or(|pause| range.contains(&pause.0))
+    }
 }
 
 impl BackupHook {

@@ -10,6 +10,7 @@ mod backup_hooks;
 mod backup_removal;
 mod backup_verification;
 mod config_files;
+mod freeze;
 mod image;
 mod install_log;
 mod operation_report;

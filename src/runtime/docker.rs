@@ -207,6 +207,11 @@ impl Runtime for DockerRuntime {
         self.within(QUICK, attempt, containers::signal(&self.docker, id, signal)).await
     }
 
+    async fn freeze(&self, id: &str, frozen: bool) -> Result<(), RuntimeError> {
+        let attempt = || format!("{} the container {id}", if frozen { "freezing" } else { "thawing" });
+        self.within(QUICK, attempt, containers::freeze(&self.docker, id, frozen)).await
+    }
+
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {
         let attempt = || format!("removing the container {id}");
         let removal = self.within(REMOVE, attempt, containers::remove(&self.docker, id)).await?;

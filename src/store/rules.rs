@@ -165,6 +165,9 @@ fn check_restart(restart: Option<&Restart>, wrong: &mut Vec<String>) {
 
 fn check_backup(hooks: Option<&BackupHooks>, wrong: &mut Vec<String>) {
     let Some(hooks) = hooks else { return };
+    if let Some(pause) = hooks.pause.filter(|_| !hooks.has_valid_pause()) {
+        wrong.push(format!("spec.backup.pause is {:?}; expected {}", pause.0, BackupHooks::PAUSES));
+    }
     for (key, list) in [("before", &hooks.before), ("after", &hooks.after)] {
         if list.len() > BackupHooks::MAX {
             wrong.push(format!("spec.backup.{key} has {} commands; expected at most {}", list.len(), BackupHooks::MAX));

@@ -320,6 +320,12 @@ impl Runtime for FakeRuntime {
         self.ask(request, move |state| state.signal(&key, &signal).map(|_| ())).await
     }
 
+    async fn freeze(&self, id: &str, frozen: bool) -> Result<(), RuntimeError> {
+        let key = id.to_owned();
+        let request = self.about_id(if frozen { "freeze" } else { "thaw" }, id, QUICK);
+        self.ask(request, move |state| Ok(state.freeze(&key, frozen))).await
+    }
+
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {
         let key = id.to_owned();
         let under_way = |state: &mut State| (!state.begin_removal(id)).then_some(Removal::UnderWay);

@@ -136,6 +136,7 @@ async fn commands_are_sent_before_and_after_a_backup_of_a_running_server() {
     let hooks = BackupHooks {
         before: vec![hook("save-off", None), hook("save-all", Some("regex:^Saved"))],
         after: vec![hook("save-on", Some("Saving is on"))],
+        pause: None,
     };
     let server = Server::with_hooks(Some(hooks));
     let say = |text: &str| vec![(Duration::from_secs(1), Act::Print(text.into()))];
@@ -162,7 +163,7 @@ async fn commands_are_sent_before_and_after_a_backup_of_a_running_server() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_does_not_answer_is_backed_up_all_the_same() {
-    let hooks = BackupHooks { before: vec![hook("save-all", Some("Saved"))], after: Vec::new() };
+    let hooks = BackupHooks { before: vec![hook("save-all", Some("Saved"))], ..BackupHooks::default() };
     let server = Server::with_hooks(Some(hooks));
     server.node.engine.set_program(IMAGE, Program::server(&ServerScript::default()));
     server.post("power", json!({"action": "start"})).await;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use alula::model::{ContainerState, DigestKey, Fields, PublishedPort, Role, image};
 use alula::runtime::{ErrorKind, Removal, Volume, VolumeRole};
+use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Harness, Subject, TestProgram, limits, own_network};
+use crate::harness::{Harness, Subject, TestProgram, limits, own_network, read_until};
 
 /// Tolerance for clock ticks and the engine's rounding.
 const SLACK: Duration = Duration::from_secs(2);
@@ -163,6 +164,29 @@ pub async fn a_renamed_container_is_found_by_its_labels(harness: &dyn Harness) {
     assert_eq!(subject.status(harness).await.id, first, "one that has ended is found, too");
     runtime.remove(&first).await.unwrap();
     assert_eq!(runtime.inspect(subject.server, Role::Server).await.unwrap(), None);
+}
+
+pub async fn a_frozen_container_answers_once_it_is_thawed(harness: &dyn Harness) {
+    let (subject, runtime) = (Subject::server(harness, TestProgram::Answers), harness.runtime());
+    let id = subject.start(harness).await;
+    subject.printed(harness, "ready").await;
+    let mut terminal = runtime.attach(&id).await.unwrap();
+    runtime.freeze(&id, false).await.expect("it is not frozen");
+    runtime.freeze(&id, true).await.unwrap();
+    runtime.freeze(&id, true).await.expect("it is frozen");
+    assert!(subject.status(harness).await.running());
+    terminal.input.write_all(b"one\n").await.unwrap();
+    terminal.input.flush().await.unwrap();
+    let answer = read_until(&mut terminal.output, &["got one"]);
+    tokio::time::timeout(Duration::from_millis(500), answer).await.expect_err("it is frozen");
+    runtime.freeze(&id, false).await.unwrap();
+    read_until(&mut terminal.output, &["got one"]).await;
+    runtime.signal(&id, "SIGKILL").await.unwrap();
+    subject.ended(harness).await;
+    for id in [id.as_str(), "no-such-container"] {
+        runtime.freeze(id, true).await.expect("there is nothing to freeze");
+        runtime.freeze(id, false).await.expect("there is nothing to thaw");
+    }
 }
 
 pub async fn a_missing_image_is_rejected(harness: &dyn Harness) {

@@ -1,4 +1,4 @@
-//! Console commands around a backup (`spec.backup` of the manifest).
+//! Console commands around a backup (`spec.backup` of the manifest), and the end of its pause.
 //!
 //! The record has the container from the first command before a backup until those after it were carried out. So a daemon that ends in
 //! between leaves a backup for which the planner starts [`ReleaseServer`].
@@ -95,6 +95,9 @@ async fn release(run: &JobRun, backup: Uuid, progress: &Progress) -> Result<(), 
     }
     let snapshot = run.context.store.run(move |store| store.commit(server, leave)).await?;
     let Some(container) = is_quieted(&snapshot.record) else { return Ok(()) };
+    // An earlier process may have ended while it was frozen.
+    let thawed = run.context.runtime.freeze(&container, false).await;
+    thawed.map_err(|error| JobError::new(retry::FILES, error.to_string()))?;
     match find(run, &container).await {
         Found::Attached => {
             carry_out(run, &hooks(run).unwrap_or_default().after, progress).await;

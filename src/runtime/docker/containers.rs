@@ -359,6 +359,23 @@ pub(super) async fn signal(docker: &Docker, id: &str, signal: &str) -> Result<()
     }
 }
 
+/// Freezes a container, or thaws it. One that is so already, has ended or does not exist is no error.
+pub(super) async fn freeze(docker: &Docker, id: &str, frozen: bool) -> Result<(), Error> {
+    let done = if frozen { docker.pause_container(id).await } else { docker.unpause_container(id).await };
+    match done {
+        Err(Error::DockerResponseServerError { status_code: 404 | 409, .. }) => Ok(()),
+        // Docker answers 500 to the thawing of a container that is not frozen, and Podman to both.
+        Err(Error::DockerResponseServerError { message, .. })
+            if ["is not paused", "already paused", "not running", "state improper"]
+                .iter()
+                .any(|text| message.contains(text)) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
 /// Removes a container with its anonymous volumes, after a SIGKILL. A missing container is no error.
 pub(super) async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> {
     let options = RemoveContainerOptions { v: true, force: true, ..RemoveContainerOptions::default() };

@@ -60,6 +60,8 @@ pub(super) struct Container {
     pub(super) stop_signal: Option<String>,
     /// A removal is in progress.
     pub(super) removing: bool,
+    /// What was typed since it was frozen; `None` while it is not.
+    pub(super) frozen: Option<Vec<u8>>,
     pub(super) log: ContainerLog,
     /// An incomplete line of input; before the start, all input so far.
     pub(super) line: Vec<u8>,
@@ -107,6 +109,7 @@ impl Container {
             signalled: false,
             stop_signal: None,
             removing: false,
+            frozen: None,
             log: ContainerLog::default(),
             line: Vec::new(),
             readers: Vec::new(),

@@ -305,6 +305,11 @@ impl FakeEngine {
         self.with(|state| state.find(name).map(|found| found.phase.state()))
     }
 
+    /// Whether a container is frozen.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.with(|state| state.find(name).is_some_and(|container| container.frozen.is_some()))
+    }
+
     /// The applied limits of a container.
     pub fn limits_of(&self, name: &str) -> Option<Limits> {
         self.with(|state| state.find(name).map(|found| found.limits.clone()))

@@ -373,6 +373,17 @@ impl State {
         true
     }
 
+    /// Freezes a running container, or thaws it. Its program gets what is typed meanwhile at the thaw; what it does by itself goes on.
+    pub(super) fn freeze(&mut self, key: &str, frozen: bool) {
+        let Some(container) = self.find_mut(key).filter(|container| container.running()) else { return };
+        if frozen {
+            container.frozen.get_or_insert_default();
+        } else if let Some(typed) = container.frozen.take() {
+            let id = container.id.clone();
+            self.type_in(&id, &typed);
+        }
+    }
+
     /// Sends bytes to the terminal of a container: they are echoed, and whole lines reach the program. `false` where it has ended.
     pub(super) fn type_in(&mut self, id: &str, bytes: &[u8]) -> bool {
         let Some(number) = self.number(id) else {
@@ -382,6 +393,10 @@ impl State {
             let Some(container) = self.containers.get_mut(&number) else {
                 return false;
             };
+            if let Some(waiting) = &mut container.frozen {
+                waiting.push(*byte);
+                continue;
+            }
             match container.phase {
                 Phase::Exited { .. } => return false,
                 Phase::Running if matches!(byte, b'\n' | b'\r') => self.enter(number),

@@ -17,6 +17,7 @@ use crate::model::backup::MAX_CHANGED;
 use crate::model::{Backup, BackupArchive, BackupSource, Reason, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::context::Context;
+use crate::reconcile::jobs::freeze::freeze;
 
 /// The longest name of a changed file that is kept, in characters.
 const MAX_NAME: usize = 200;
@@ -111,7 +112,11 @@ impl Making {
     fn source(&self) -> Result<(Source, IgnoreList, Estimate), NotMade> {
         let layout = self.layout();
         layout.sweep_sources(self.server)?;
-        let source = layout.quiet_source(self.server, || (), self.progress.cancelled())?;
+        let source = layout.quiet_source(
+            self.server,
+            || freeze(&self.context, self.server, self.id),
+            self.progress.cancelled(),
+        )?;
         let ignore = self.ignore_list(source.tree())?;
         let estimate = backup::estimate(source.tree(), &ignore, &self.progress)?;
         self.progress.set_total(estimate.content);
