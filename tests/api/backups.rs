@@ -100,11 +100,17 @@ async fn a_backup_is_made_reported_restored_and_deleted() {
 
     let gone = backups.call(Method::DELETE, &format!("backup/{ID}"), json!({})).await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert!(!backups.archive().exists() && !backups.archive().parent().unwrap().exists(), "the answer waits for it");
     let again = backups.call(Method::DELETE, &format!("backup/{ID}"), json!({})).await;
     assert_eq!(again.status, StatusCode::NOT_FOUND);
     assert_eq!(again.json()["error"], "The requested backup was not found on this server.");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!backups.archive().exists() && !backups.archive().parent().unwrap().exists());
+
+    assert_eq!(backups.back_up().await, StatusCode::ACCEPTED, "the id is free again");
+    backups.reported(2, 2).await;
+    assert!(backups.archive().exists());
+    let all = backups.call(Method::DELETE, "deleteAllBackups", json!({})).await;
+    assert_eq!(all.status, StatusCode::NO_CONTENT);
+    assert!(!backups.archive().parent().unwrap().exists());
 }
 
 #[tokio::test(start_paused = true)]

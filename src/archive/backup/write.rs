@@ -347,6 +347,10 @@ impl<'a, W: Write> Packer<'a, W> {
             }
             self.kept_file(kept, vendor)?;
         }
+        if self.done.directories == 1 {
+            // The root alone is not worth an entry, at which Go Wings would fail.
+            return Ok((self.tar, self.done));
+        }
         while let Some(record) = self.directories.next() {
             let mut rest = record.as_slice();
             while let Some((name, meta, after)) = next_directory(rest) {
