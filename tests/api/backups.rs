@@ -105,8 +105,9 @@ async fn a_backup_is_made_reported_restored_and_deleted() {
     assert_eq!(again.status, StatusCode::NOT_FOUND);
     assert_eq!(again.json()["error"], "The requested backup was not found on this server.");
 
+    backups.node.panel.lock().backups.insert(ID, PanelBackup::default());
     assert_eq!(backups.back_up().await, StatusCode::ACCEPTED, "the id is free again");
-    backups.reported(2, 2).await;
+    backups.reported(1, 0).await;
     assert!(backups.archive().exists());
     let all = backups.call(Method::DELETE, "deleteAllBackups", json!({})).await;
     assert_eq!(all.status, StatusCode::NO_CONTENT);
