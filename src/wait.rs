@@ -11,6 +11,8 @@ use tokio::sync::watch;
 pub const DELETE_FOR_LIST: Duration = Duration::from_secs(5);
 /// A delete waits for the containers to be removed: the panel assigns their ports to other servers as soon as it has the answer.
 pub const DELETE_FOR_CONTAINERS: Duration = Duration::from_secs(3);
+/// A delete of backups waits for their archives to be removed: the panel counts them as gone when it has the answer.
+pub const DELETE_FOR_ARCHIVES: Duration = Duration::from_secs(2);
 /// A sync waits for the new limits of a running server: the panel expects them to be effective when it has the answer.
 pub const SYNC_FOR_LIMITS: Duration = Duration::from_secs(2);
 /// A console command waits for the terminal, which is attached by the next pass (after a restart of the daemon, for example).

@@ -125,7 +125,11 @@ impl BackupDownloads {
     pub fn check(&self, link: &str) -> Result<Url, BackupLinkError> {
         let url = Url::parse(link).map_err(|_| BackupLinkError::Invalid)?;
         self.rules.check(&url)?;
-        Ok(url)
+        // The parser takes the first part of a path for a host that is missing.
+        match link.split_once("://") {
+            Some((_, rest)) if rest.starts_with('/') => Err(BackupLinkError::Invalid),
+            _ => Ok(url),
+        }
     }
 
     /// Opens the archive behind a link.

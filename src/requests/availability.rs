@@ -11,10 +11,10 @@ pub enum Holder {
     Parking,
     /// The server is being transferred between nodes.
     Transfer,
-    /// The server is suspended by its panel or an operator.
-    Suspension,
     /// A backup is being restored.
     Restore,
+    /// The server is suspended by its panel or an operator.
+    Suspension,
     /// An installation is pending or running.
     Installation,
 }
@@ -27,18 +27,21 @@ pub fn held_by(suspended: bool, asked: Asked<'_>) -> Option<Holder> {
         Some(Holder::Parking)
     } else if asked.record.holding_transfer().is_some() {
         Some(Holder::Transfer)
+    } else if asked.record.pending_restore().is_some() {
+        Some(Holder::Restore)
     } else if suspended {
         Some(Holder::Suspension)
     } else {
-        let restore = asked.record.pending_restore().map(|_| Holder::Restore);
-        restore.or_else(|| asked.install().map(|_| Holder::Installation))
+        asked.install().map(|_| Holder::Installation)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
-    use crate::model::{Record, Request, Requester, Requests, Timestamp, Verb};
+    use crate::model::{Record, Request, Requester, Requests, Restore, RestoreFrom, Timestamp, Verb};
 
     const INSTALL: Verb = Verb::Install { reinstall: false, then_start: true };
 
@@ -79,5 +82,26 @@ mod tests {
         ] {
             assert_eq!(held(suspended, parked, verbs), expected, "{suspended} {parked} {verbs:?}");
         }
+    }
+
+    #[test]
+    fn a_restore_holds_a_suspended_server_too() {
+        let at = Timestamp::from_millis(1000);
+        let mut record = Record::default();
+        record.begin_restore(Restore {
+            token: Uuid::from_u128(1),
+            backup: Uuid::from_u128(2),
+            at,
+            by: Requester::Panel,
+            from: RestoreFrom::Local,
+            truncate: true,
+            only: Vec::new(),
+            then_start: false,
+            result: None,
+            reported: false,
+        });
+        let requests = Requests::default();
+        let asked = Asked { requests: &requests, record: &record, now: at };
+        assert_eq!([false, true].map(|suspended| held_by(suspended, asked)), [Some(Holder::Restore); 2]);
     }
 }

@@ -29,6 +29,8 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ETAG: usize = 1024;
 /// Codes of 400 that another attempt may not get. Source: error responses of S3.
 const TRANSIENT: [&str; 2] = ["RequestTimeout", "IncompleteBody"];
+/// Codes of 403 that no other links of the same panel avoid.
+const WRONG_KEY: [&str; 2] = ["SignatureDoesNotMatch", "InvalidAccessKeyId"];
 
 /// The bytes of one part.
 #[derive(Debug, Clone)]
@@ -238,15 +240,14 @@ async fn conclude(response: Response, sent: u64, length: u64) -> Result<String, 
     }
     let code = code(response).await;
     let reason = code.clone().unwrap_or_else(|| "no reason".into());
+    let has_code = |known: &[&str]| code.as_deref().is_some_and(|code| known.contains(&code));
     Err(match status {
-        StatusCode::FORBIDDEN => Failure::Forbidden(format!("{status}: {reason}")),
+        StatusCode::FORBIDDEN if !has_code(&WRONG_KEY) => Failure::Forbidden(reason),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
             Failure::Transient(format!("{status}: {reason}"))
         }
         _ if status.is_server_error() => Failure::Transient(format!("{status}: {reason}")),
-        StatusCode::BAD_REQUEST if code.is_some_and(|code| TRANSIENT.contains(&code.as_str())) => {
-            Failure::Transient(format!("{status}: {reason}"))
-        }
+        StatusCode::BAD_REQUEST if has_code(&TRANSIENT) => Failure::Transient(format!("{status}: {reason}")),
         _ => Failure::Rejected(status, reason),
     })
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::StatusCode;
 use reqwest::Client;
 use url::Url;
 use uuid::Uuid;
@@ -20,7 +21,7 @@ use crate::tasks::Blocking;
 
 /// Links are requested at most so often for one archive. Links live an hour, and the panel gives a backup up after six.
 pub(super) const MAX_ROUNDS: u32 = 6;
-/// Links that the store rejects with 403 at this age have never been good. Older ones count as expired.
+/// Links that the store rejects with 403 at this age have never been good, unless they are the first ones. Older ones count as expired.
 const MIN_AGE: Duration = Duration::from_secs(60);
 const IDLE_CONNECTION: Duration = Duration::from_secs(60);
 
@@ -125,7 +126,7 @@ impl Uploads {
                 Ok(etag) => return Ok(Part { etag, part_number: number }),
                 Err(Failure::Transient(reason)) => last = reason,
                 Err(Failure::Forbidden(reason)) if self.may_be_expired(begun) => {
-                    return Err(PartError::Expired(reason));
+                    return Err(PartError::Expired(format!("{}: {reason}", StatusCode::FORBIDDEN)));
                 }
                 Err(failure) => return Err(PartError::Failed(rejection(number, failure))),
             }
@@ -137,10 +138,12 @@ impl Uploads {
         }
     }
 
-    /// Whether a 403 can mean that links have expired. So it is where the clock was set back since they were requested.
+    /// Whether a 403 can mean that links have expired. So it is where the clock was set back since they were requested. The first
+    /// links are believed to have expired at any age: the store's clock may be ahead of the panel's, and how long they live may not be in them.
     fn may_be_expired(&self, begun: &Begun) -> bool {
         let now = self.clock.now();
-        now >= begun.expires || now < begun.fetched || now.since(begun.fetched) >= MIN_AGE
+        let is_old = now >= begun.expires || now < begun.fetched || now.since(begun.fetched) >= MIN_AGE;
+        is_old || begun.round == 1
     }
 
     fn client(&self, url: &Url) -> Result<&Client, UploadError> {
@@ -165,7 +168,7 @@ fn rejection(part: u32, failure: Failure) -> UploadError {
     match failure {
         Failure::Rejected(status, reason) => UploadError::Rejected { part, status, reason },
         Failure::Forbidden(reason) | Failure::Transient(reason) => {
-            UploadError::Rejected { part, status: http::StatusCode::FORBIDDEN, reason }
+            UploadError::Rejected { part, status: StatusCode::FORBIDDEN, reason }
         }
         Failure::NoEtag => UploadError::NoEtag { part },
         Failure::Unreadable(source) => UploadError::File { action: "read the archive".into(), source },

@@ -172,7 +172,7 @@ async fn other_answers_are_final() {
         (Act::Status(307, ""), "the store rejected part 2 with 307 Temporary Redirect (no reason)"),
         (
             Act::Status(403, "SignatureDoesNotMatch"),
-            "the store rejected part 2 with 403 Forbidden (403 Forbidden: SignatureDoesNotMatch)",
+            "the store rejected part 2 with 403 Forbidden (SignatureDoesNotMatch)",
         ),
         (Act::NoEtag, "the store accepted part 2 without an ETag"),
     ] {

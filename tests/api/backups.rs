@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use alula::events::EventKind;
 use alula::model::{PowerState, Reason, ServerId};
 use alula::panel::PanelError;
 use alula::testing::{PanelBackup, PanelCall};
@@ -100,11 +101,18 @@ async fn a_backup_is_made_reported_restored_and_deleted() {
 
     let gone = backups.call(Method::DELETE, &format!("backup/{ID}"), json!({})).await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert!(!backups.archive().exists() && !backups.archive().parent().unwrap().exists(), "the answer waits for it");
     let again = backups.call(Method::DELETE, &format!("backup/{ID}"), json!({})).await;
     assert_eq!(again.status, StatusCode::NOT_FOUND);
     assert_eq!(again.json()["error"], "The requested backup was not found on this server.");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!backups.archive().exists() && !backups.archive().parent().unwrap().exists());
+
+    backups.node.panel.lock().backups.insert(ID, PanelBackup::default());
+    assert_eq!(backups.back_up().await, StatusCode::ACCEPTED, "the id is free again");
+    backups.reported(1, 0).await;
+    assert!(backups.archive().exists());
+    let all = backups.call(Method::DELETE, "deleteAllBackups", json!({})).await;
+    assert_eq!(all.status, StatusCode::NO_CONTENT);
+    assert!(!backups.archive().parent().unwrap().exists());
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,6 +136,38 @@ async fn a_result_waits_for_the_panel_and_a_backup_that_it_does_not_know_is_remo
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(!archive.exists());
     assert!(backups.archive().exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_the_panel_refuses_stays_and_is_not_announced() {
+    for (status, announced) in [(400, true), (403, false), (409, false)] {
+        let backups = Backups::new();
+        let mut events = backups.node.context.store.events().subscribe(backups.id);
+        let refused = PanelError::Rejected { call: String::new(), status, detail: String::new() };
+        backups.node.panel.fail(|call| matches!(call, PanelCall::ReportBackup(_)), refused);
+        assert_eq!(backups.back_up().await, StatusCode::ACCEPTED);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(backups.archive().exists());
+        let found: Vec<_> = std::iter::from_fn(|| events.try_recv()).collect();
+        let completed = found.iter().any(|event| matches!(event.kind, EventKind::BackupCompleted(_)));
+        assert_eq!(completed, announced, "{status}");
+        let status = backups.node.context.store.status(backups.id).unwrap();
+        assert!(status.events.iter().any(|event| event.reason == Reason::OperationReportRejected), "{status:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn links_that_make_no_sense_end_an_upload_and_are_not_requested_again() {
+    let backups = Backups::new();
+    let invalid = PanelError::InvalidResponse { call: String::new(), detail: "parts: expected 1 link".into() };
+    backups.node.panel.fail(|call| matches!(call, PanelCall::BackupUpload(_)), invalid);
+    let body = json!({"adapter": "s3", "uuid": ID, "ignore": ""});
+    assert_eq!(backups.call(Method::POST, "backup", body).await.status, StatusCode::ACCEPTED);
+    backups.reported(1, 0).await;
+    let report = backups.node.panel.lock().backups[&ID].reports[0].clone();
+    assert!(!report.successful && report.checksum.is_empty(), "{report:?}");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!backups.archive().exists());
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alula::model::{PowerState, ServerId};
+use alula::model::{PowerState, Requester, Restore, RestoreFrom, ServerId, Timestamp};
 use alula::testing::fake::{Act, Program, ServerScript};
 use alula::testing::{IMAGE, panel_server, server_id};
 use axum::body::Body;
@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use uuid::Uuid;
 
 use crate::node::{ApiNode, PANEL, TOKEN};
 
@@ -296,6 +297,28 @@ async fn commands_are_typed_and_the_log_is_sent_again() {
     while browser.find("console output").await != "hi" {}
     browser.send("send logs", "").await;
     while browser.find("console output").await != "hi" {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_action_ends_the_socket_while_a_backup_is_restored() {
+    let node = ApiNode::new();
+    let id = running(&node).await;
+    let mut browser = Browser::authenticated(&node, id).await;
+    let restore = Restore {
+        token: Uuid::from_u128(1),
+        backup: Uuid::from_u128(2),
+        at: Timestamp::from_millis(0),
+        by: Requester::Panel,
+        from: RestoreFrom::Local,
+        truncate: true,
+        only: Vec::new(),
+        then_start: false,
+        result: None,
+        reported: false,
+    };
+    node.context.store.commit(id, |record| record.begin_restore(restore)).unwrap();
+    browser.send("send command", "say hi").await;
+    assert_eq!(browser.end().await, None);
 }
 
 #[tokio::test(start_paused = true)]

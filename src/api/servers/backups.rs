@@ -12,6 +12,7 @@ use crate::api::startup::Started;
 use crate::api::{Api, ApiError, body};
 use crate::archive::backup::IgnoreList;
 use crate::model::{Backup, BackupStorage, Record, Requester, ServerId};
+use crate::wait;
 
 /// The message for a backup that a server does not have.
 pub const NO_BACKUP: &str = "The requested backup was not found on this server.";
@@ -50,9 +51,20 @@ pub async fn delete_backup(
     let backup = backup_id(&backup)?;
     match is_leaving(&known.snapshot.record) {
         true => detach_backup(&api, id, backup).await?,
-        false => request_backup_removal(&api, id, backup).await?,
+        false => {
+            request_backup_removal(&api, id, backup).await?;
+            wait_for_removal(&api, id, |known| known.id == backup).await;
+        }
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Waits a moment until the record has no such backups that are to be removed. The removal continues after that: it is on disk.
+async fn wait_for_removal(api: &Api, id: ServerId, which: impl Fn(&Backup) -> bool) {
+    let store = &api.context.store;
+    let is_left = |record: &Record| record.backups.iter().any(|known| known.deleting && which(known));
+    let gone = || store.get(id).is_none_or(|known| !is_left(&known.record));
+    wait::until(store.changes(), wait::DELETE_FOR_ARCHIVES, gone).await;
 }
 
 /// `DELETE /api/servers/{server}/deleteAllBackups`.
@@ -74,6 +86,7 @@ pub async fn delete_all_backups(Started(api): Started, ServerPath(id): ServerPat
     };
     api.context.store.run(move |store| store.commit(id, remove)).await?;
     api.context.store.wake(id);
+    wait_for_removal(&api, id, |_| true).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -92,7 +105,7 @@ pub struct NewBackup {
 /// Writes a request for a backup to disk.
 ///
 /// # Errors
-/// The ignore list is invalid, or the disk's error.
+/// The ignore list is invalid, the id is that of a backup which is being removed, or the disk's error.
 pub async fn request_backup(api: &Api, id: ServerId, new: NewBackup) -> Result<(), ApiError> {
     IgnoreList::parse(&new.ignore).map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
     let at = api.context.clock.now();
@@ -102,9 +115,14 @@ pub async fn request_backup(api: &Api, id: ServerId, new: NewBackup) -> Result<(
             record.backups.push(backup);
         }
     };
-    api.context.store.run(move |store| store.commit(id, begin)).await?;
+    let snapshot = api.context.store.run(move |store| store.commit(id, begin)).await?;
     api.context.store.wake(id);
-    Ok(())
+    match snapshot.record.backup(new.id) {
+        Some(known) if known.deleting => {
+            Err(ApiError::new(StatusCode::CONFLICT, "The backup with this identifier is being deleted."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes to disk that a backup is to be removed. A file without a record is found, too.

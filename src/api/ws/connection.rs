@@ -213,6 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match with_now(&self.actor, |now| self.session.receive(text, &key.token, now)) {
             Response::Nothing => {}
             Response::Frame(frame) => self.add(Some(frame)),
+            // As with Wings, which suspends the server for that long.
+            Response::Act(_) if self.is_being_restored() => return ControlFlow::Break(None),
             Response::Act(action) => lanes.add(action, self.session.claims().and_then(|claims| claims.user())),
             Response::Authenticated { first: false } => {
                 self.add(Some(frame("auth success", &[])));
@@ -280,6 +282,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn is_open(&self) -> Result<bool, ()> {
         let known = self.actor.api.server(self.actor.server).map_err(drop)?;
         Ok(!known.manifest.spec.suspended)
+    }
+
+    fn is_being_restored(&self) -> bool {
+        let found = self.actor.api.context.store.get(self.actor.server);
+        found.is_some_and(|server| server.record.pending_restore().is_some())
     }
 
     async fn close(&mut self, closing: Closing) -> Result<(), Error> {

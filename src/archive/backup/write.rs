@@ -347,7 +347,13 @@ impl<'a, W: Write> Packer<'a, W> {
             }
             self.kept_file(kept, vendor)?;
         }
+        let root_alone = self.done.directories == 1;
         while let Some(record) = self.directories.next() {
+            if root_alone {
+                // It is not worth an entry, at which Go Wings would fail.
+                self.done.directories = 0;
+                break;
+            }
             let mut rest = record.as_slice();
             while let Some((name, meta, after)) = next_directory(rest) {
                 let name = [name, b"/"].concat();

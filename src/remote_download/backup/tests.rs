@@ -119,6 +119,7 @@ fn links_are_checked_without_a_request() {
         ("", "The provided backup link is not a valid URL."),
         ("backup.tar.gz", "The provided backup link is not a valid URL."),
         ("http://", "The provided backup link is not a valid URL."),
+        ("http:///x", "The provided backup link is not a valid URL."),
         ("file:///etc/passwd", "The provided backup link must use HTTP or HTTPS."),
         ("ftp://1.1.1.1/x", "The provided backup link must use HTTP or HTTPS."),
         ("data:,x", "The provided backup link must use HTTP or HTTPS."),

@@ -11,8 +11,8 @@ use crate::sync::PanelSync;
 /// What the panel has made of a report.
 enum Answer {
     Acknowledged,
-    /// The panel itself has rejected it.
-    Rejected,
+    /// The panel itself has rejected it with this status.
+    Rejected(u16),
     /// The panel has no such backup.
     Unknown,
 }
@@ -31,6 +31,8 @@ impl PanelSync {
         let answer = self.panel.report_backup(backup, &report).await.map(drop);
         let answer = self.answer(id, known.at + COMMIT_TIME, answer)?;
         let unknown = matches!(answer, Answer::Unknown);
+        // As in Wings, users do not learn of a success that the panel has refused. One of 400 it has already.
+        let refused = unknown || (report.successful && matches!(answer, Answer::Rejected(status) if status != 400));
         if unknown {
             let message = format!("the panel no longer knows the backup {backup}: it is removed");
             self.store.event(id, self.clock.now(), Reason::OperationReportRejected, &message);
@@ -47,7 +49,7 @@ impl PanelSync {
         let BackupReport { checksum, size, successful, .. } = report;
         let end =
             BackupEnd { checksum, checksum_type: "sha1", file_size: size, is_successful: successful, uuid: backup };
-        Ok((!unknown).then_some(EventKind::BackupCompleted(end)))
+        Ok((!refused).then_some(EventKind::BackupCompleted(end)))
     }
 
     /// Reports the result of a restore, by its token. As [`report_backup`](Self::report_backup).
@@ -78,9 +80,9 @@ impl PanelSync {
             Ok(()) => Ok(Answer::Acknowledged),
             Err(error) if error.is_unknown() && self.clock.now() < visible => Err(ReportError::TooEarly(error)),
             Err(error) if error.is_unknown() => Ok(Answer::Unknown),
-            Err(error) if error.is_final() => {
+            Err(ref error @ PanelError::Rejected { status, .. }) => {
                 self.store.event(id, self.clock.now(), Reason::OperationReportRejected, &error.to_string());
-                Ok(Answer::Rejected)
+                Ok(Answer::Rejected(status))
             }
             Err(error) => Err(error.into()),
         }

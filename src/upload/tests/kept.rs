@@ -109,9 +109,25 @@ async fn a_403_on_links_of_some_age_means_that_they_have_expired() {
     })
     .await;
     crash_after(&fixture, 1).await;
-    age(&fixture, -120, 600, 1);
+    age(&fixture, -120, 600, 2);
     fixture.check(&fixture.upload().await.unwrap());
     assert_eq!((fixture.store.attempts(1), fixture.store.attempts(2), fixture.rounds()), (2, 3, 2));
+}
+
+#[tokio::test]
+async fn a_403_on_new_links_is_believed_once() {
+    for (rejected, rounds) in [(1, 2), (u32::MAX, 2)] {
+        let fixture = Fixture::new(250_000, move |part, attempt| match part {
+            2 if attempt <= rejected => Act::Status(403, "AccessDenied"),
+            _ => Act::Accept,
+        })
+        .await;
+        match fixture.upload().await {
+            Ok(parts) => fixture.check(&parts),
+            Err(error) => assert_eq!(error.to_string(), "the store rejected part 2 with 403 Forbidden (AccessDenied)"),
+        }
+        assert_eq!((fixture.rounds(), fixture.store.attempts(1), fixture.store.attempts(2)), (rounds, 2, 2));
+    }
 }
 
 #[tokio::test]

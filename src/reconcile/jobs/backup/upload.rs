@@ -4,7 +4,7 @@ use super::making::{Making, NotMade};
 use super::{Failed, archive, reading, record_archive};
 use crate::archive::ArchiveError;
 use crate::model::{Backup, BackupArchive, UploadedPart};
-use crate::panel::COMMIT_TIME;
+use crate::panel::{COMMIT_TIME, PanelError};
 use crate::progress::Progress;
 use crate::reconcile::jobs::{JobError, JobRun, backup_hooks};
 use crate::retry;
@@ -70,6 +70,8 @@ fn failed(run: &JobRun, backup: &Backup, error: UploadError) -> Failed {
         UploadError::Links(error) if error.is_unknown() && run.context.clock.now() < backup.at + COMMIT_TIME => {
             Failed::Later(JobError::new(retry::PANEL, error.to_string()))
         }
+        // Each request begins an upload at the store, so one whose links are useless is not repeated.
+        UploadError::Links(error @ PanelError::InvalidResponse { .. }) => Failed::Ended(error.to_string()),
         UploadError::Links(error) if !error.is_final() => Failed::Later(error.into()),
         error => Failed::Ended(error.to_string()),
     }
