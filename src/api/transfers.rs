@@ -31,7 +31,9 @@ pub async fn receive(Started(api): Started, request: Request) -> Result<StatusCo
     let received = match Reception::begin(&api, id, shared).await {
         Ok(reception) => reception.receive(&head.headers, &mut body).await,
         Err(error) => {
-            api.report_lost_transfer(id);
+            if !api.is_arriving(id) {
+                api.report_lost_transfer(id);
+            }
             Err(error)
         }
     };
@@ -54,11 +56,15 @@ fn admit(api: &Api, headers: &HeaderMap) -> Result<ServerId, ApiError> {
     if key.is_empty() {
         return Err(ApiError::new(StatusCode::FORBIDDEN, TransferRefusal::Scope.to_string()));
     }
-    let invalid = |error: String| ApiError::Failed(format!("cannot receive a server: {error}"));
-    let claims = Claims::read(token, key).map_err(|error| invalid(error.to_string()))?;
-    claims.use_transfer(&api.used_links, api.context.clock.now()).map_err(|refusal| match refusal {
-        TransferRefusal::Invalid => invalid(refusal.to_string()),
-        TransferRefusal::Scope | TransferRefusal::Used => ApiError::new(StatusCode::FORBIDDEN, refusal.to_string()),
+    let claims = Claims::read(token, key).map_err(|_| {
+        ApiError::new(StatusCode::UNAUTHORIZED, "The token of the transfer is not signed by the panel for this node.")
+    })?;
+    claims.use_transfer(&api.used_links, api.context.clock.now()).map_err(|refusal| {
+        let status = match refusal {
+            TransferRefusal::Invalid => StatusCode::UNAUTHORIZED,
+            TransferRefusal::Scope | TransferRefusal::Used => StatusCode::FORBIDDEN,
+        };
+        ApiError::new(status, refusal.to_string())
     })
 }
 
@@ -71,6 +77,15 @@ fn shares_storage(api: &Api, headers: &HeaderMap) -> bool {
 }
 
 impl Api {
+    /// Whether this server is being received, from another request than the one that asks. That one has a result of its own to report.
+    fn is_arriving(&self, id: ServerId) -> bool {
+        let snapshot = self.context.store.get(id);
+        snapshot.is_some_and(|snapshot| {
+            let transfer = snapshot.record.transfer.as_ref().filter(|transfer| transfer.incoming().is_some());
+            transfer.is_some_and(|transfer| transfer.is_pending() || transfer.has_due_report())
+        })
+    }
+
     /// Reports that a server does not come here, of which this node has nothing. Repeated until the panel has it, or the daemon ends.
     fn report_lost_transfer(&self, id: ServerId) {
         let Some(sync) = self.context.sync.clone() else { return };

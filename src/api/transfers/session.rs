@@ -30,7 +30,8 @@ use crate::reconcile::receptions::{Reception, VERIFIED, complete_verified};
 use crate::replication::ReplicationError;
 use crate::tasks::Blocking;
 use crate::transfer::{
-    Destination, PipeReader, ReceiveError, SessionPhase, SessionRequest, SessionState, TransferPart, Verification, pipe,
+    Destination, PipeReader, ReceiveError, SESSIONS, SessionPhase, SessionRequest, SessionState, TransferPart,
+    Verification, pipe,
 };
 
 /// How long a source may send nothing of what it has begun.
@@ -49,25 +50,33 @@ const MAX_SECRET: usize = 256;
 const PIECE: usize = 64 << 10;
 
 /// `POST /api/transfers/session`: another node wants to send a server in rounds.
-pub async fn open(Started(api): Started, headers: HeaderMap, request: RequestBody) -> Result<StatusCode, ApiError> {
-    if shares_storage(&api, &headers) {
+pub async fn open(
+    Started(api): Started,
+    headers: HeaderMap,
+    request: RequestBody,
+) -> ([(&'static str, &'static str); 1], Result<StatusCode, ApiError>) {
+    ([(SESSIONS, "1")], begin(&api, &headers, &request).await)
+}
+
+async fn begin(api: &Api, headers: &HeaderMap, request: &RequestBody) -> Result<StatusCode, ApiError> {
+    if shares_storage(api, headers) {
         // Nothing is copied: the form says that in one request.
         return Err(ApiError::no_server());
     }
-    let SessionRequest { server, secret } = body::object(&request)?;
+    let SessionRequest { server, secret } = body::object(request)?;
     if !(MIN_SECRET..=MAX_SECRET).contains(&secret.len()) {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "The secret of a session is too short or too long."));
     }
     let secret_hash = hash(&secret);
-    if known(&api, server).is_some_and(|(_, session)| is_same(&session.secret_hash, &secret_hash)) {
+    if known(api, server).is_some_and(|(_, session)| is_same(&session.secret_hash, &secret_hash)) {
         // The answer got lost.
         return Ok(StatusCode::OK);
     }
-    if admit(&api, &headers)? != server {
+    if admit(api, headers)? != server {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "The token of the transfer is for another server."));
     }
     let context = &api.context;
-    let fetched = fetch(&api, server).await?;
+    let fetched = fetch(api, server).await?;
     let session = IncomingSession { secret_hash, contact: context.clock.now(), backups: None };
     let incoming = Incoming { session: Some(session), ..Incoming::default() };
     // What is left of a deleted server of this id is removed first.
