@@ -19,7 +19,7 @@ use super::startup::Started;
 use super::tokens::{Claims, TransferRefusal};
 use super::{Api, ApiError, body};
 use crate::model::ServerId;
-use crate::transfer::POOL;
+use crate::transfer::{POOL, ReceiveError};
 use reception::Reception;
 
 /// `POST /api/transfers`: another node sends a server.
@@ -29,7 +29,11 @@ pub async fn receive(Started(api): Started, request: Request) -> Result<StatusCo
     let shared = shares_storage(&api, &head.headers);
     let mut body = body_pieces(body);
     let received = match Reception::begin(&api, id, shared).await {
-        Ok(reception) => reception.receive(&head.headers, &mut body).await,
+        Ok(reception) => match reception.receive(&head.headers, &mut body).await {
+            // The connection is closed at once.
+            Err(ReceiveError::Cancelled) => return Err(refusal(id, &ReceiveError::Cancelled)),
+            received => received.map_err(|error| refusal(id, &error)),
+        },
         Err(error) => {
             if !api.is_arriving(id) {
                 api.report_lost_transfer(id);
@@ -42,6 +46,15 @@ pub async fn receive(Started(api): Started, request: Request) -> Result<StatusCo
         drained(body).await;
     }
     received.map(|()| StatusCode::OK)
+}
+
+/// The answer to a sender whose server did not arrive.
+fn refusal(id: ServerId, error: &ReceiveError) -> ApiError {
+    match error {
+        ReceiveError::Cancelled => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+        error if error.is_of_sender() => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
+        error => ApiError::Failed(format!("server {id} was not received: {error}")),
+    }
 }
 
 /// The server that the panel has signed a token for.
