@@ -60,9 +60,7 @@ impl Planner<'_> {
         }
         match self.observed.job(JobKind::Image, &image).map(|job| &job.state) {
             None => self.step(Step::StartJob { job: JobKind::Image, subject: image }),
-            Some(JobState::Done { .. }) if self.observed.wanted.is_some() => {
-                self.step(Step::CreateServer { token });
-            }
+            Some(JobState::Done { .. }) => self.step(Step::CreateServer { token }),
             Some(_) => {}
         }
     }
