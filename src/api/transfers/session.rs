@@ -93,19 +93,9 @@ pub async fn state(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let mut found = admitted(&api, &server, &headers)?;
-    let is_free = || api.context.operations.files().try_exclusive(found.server);
-    if let Some(files) =
-        Some(()).filter(|()| found.transfer.is_pending() && !found.transfer.cancelled).and_then(|()| is_free())
-    {
-        let at = found.destination(&api)?;
-        let complete = move || {
-            let _files = files;
-            complete_verified(&at)
-        };
-        if api.context.store.blocking().run(complete).await.map_err(answer)? {
-            found.complete(&api, VERIFIED.to_owned()).await?;
-            found = admitted(&api, &server, &headers)?;
-        }
+    if found.transfer.is_pending() && !found.transfer.cancelled && found.is_verified(&api).await? {
+        found.complete(&api, VERIFIED.to_owned()).await?;
+        found = admitted(&api, &server, &headers)?;
     }
     let (phase, message) = match &found.transfer.result {
         None => (SessionPhase::Receiving, String::new()),
@@ -280,6 +270,22 @@ impl Found {
             rate: context.operations.transfer_rate().clone(),
             progress: crate::progress::Progress::new(),
         })
+    }
+
+    /// Whether the files are the server's already. The request that has verified them was interrupted before it recorded that: by the
+    /// end of its connection, by an error, or by the end of the daemon.
+    async fn is_verified(&self, api: &Api) -> Result<bool, ApiError> {
+        let (context, blocking) = (&api.context, api.context.store.blocking());
+        if let Some(open) = context.receptions.get(self.server, self.transfer.token) {
+            return blocking.run(move || open.complete_verified()).await.map_err(answer);
+        }
+        let Some(files) = context.operations.files().try_exclusive(self.server) else { return Ok(false) };
+        let at = self.destination(api)?;
+        let complete = move || {
+            let _files = files;
+            complete_verified(&at)
+        };
+        blocking.run(complete).await.map_err(answer)
     }
 
     async fn open(&self, api: &Api) -> Result<Arc<Reception>, ApiError> {
