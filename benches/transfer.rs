@@ -99,8 +99,9 @@ async fn running(table: &mut table::Table, piece: u64, target: f64) {
         "sent {} MiB in {wall:.1} s, of which {changed} MiB were changed meanwhile: {message}",
         link.passed() / MIB
     );
+    let limit = if target.is_finite() { format!("{target} s") } else { String::new() };
     let row = format!("1 MiB/s in pieces of {} KiB, downtime", piece >> 10);
-    table.row(&row, format!("{downtime:.1} s"), String::new(), format!("{target} s"), downtime <= target);
+    table.row(&row, format!("{downtime:.1} s"), String::new(), limit, downtime <= target);
 }
 
 /// A server with so many MiB that cannot be packed.
