@@ -248,7 +248,7 @@ impl Reception {
         Ok(format!("received {} names with {} bytes", summary.entries, summary.bytes))
     }
 
-    /// Completes a server whose files were verified by a request that nobody waited for. Returns whether that is so.
+    /// Completes a server whose files were verified by a request that has ended before its answer. Returns whether that is so.
     ///
     /// # Errors
     /// The disk fails: call it again.
