@@ -24,7 +24,7 @@ use reception::Reception;
 
 /// `POST /api/transfers`: another node sends a server.
 pub async fn receive(Started(api): Started, request: Request) -> Result<StatusCode, ApiError> {
-    let id = admit(&api, request.headers())?;
+    let id = admit(&api, request.headers(), None)?;
     let (head, body) = request.into_parts();
     let shared = shares_storage(&api, &head.headers);
     let mut body = body_pieces(body);
@@ -57,8 +57,8 @@ fn refusal(id: ServerId, error: &ReceiveError) -> ApiError {
     }
 }
 
-/// The server that the panel has signed a token for.
-fn admit(api: &Api, headers: &HeaderMap) -> Result<ServerId, ApiError> {
+/// The server that the panel has signed a token for. A caller with a secret may ask again.
+fn admit(api: &Api, headers: &HeaderMap, secret: Option<&str>) -> Result<ServerId, ApiError> {
     let missing = || {
         let message = "The required authorization headers were not present in the request.";
         ApiError::new(StatusCode::UNAUTHORIZED, message)
@@ -72,7 +72,7 @@ fn admit(api: &Api, headers: &HeaderMap) -> Result<ServerId, ApiError> {
     let claims = Claims::read(token, key).map_err(|_| {
         ApiError::new(StatusCode::UNAUTHORIZED, "The token of the transfer is not signed by the panel for this node.")
     })?;
-    claims.use_transfer(&api.used_links, api.context.clock.now()).map_err(|refusal| {
+    claims.use_transfer(&api.used_links, api.context.clock.now(), secret).map_err(|refusal| {
         let status = match refusal {
             TransferRefusal::Invalid => StatusCode::UNAUTHORIZED,
             TransferRefusal::Scope | TransferRefusal::Used => StatusCode::FORBIDDEN,

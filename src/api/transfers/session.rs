@@ -72,7 +72,7 @@ async fn begin(api: &Api, headers: &HeaderMap, request: &RequestBody) -> Result<
         // The answer got lost.
         return Ok(StatusCode::OK);
     }
-    if admit(api, headers)? != server {
+    if admit(api, headers, Some(&secret_hash))? != server {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "The token of the transfer is for another server."));
     }
     let context = &api.context;
