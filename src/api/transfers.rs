@@ -19,19 +19,25 @@ use super::startup::Started;
 use super::tokens::{Claims, TransferRefusal};
 use super::{Api, ApiError, body};
 use crate::model::ServerId;
-use crate::transfer::POOL;
+use crate::transfer::{POOL, ReceiveError};
 use reception::Reception;
 
 /// `POST /api/transfers`: another node sends a server.
 pub async fn receive(Started(api): Started, request: Request) -> Result<StatusCode, ApiError> {
-    let id = admit(&api, request.headers())?;
+    let id = admit(&api, request.headers(), None)?;
     let (head, body) = request.into_parts();
     let shared = shares_storage(&api, &head.headers);
     let mut body = body_pieces(body);
     let received = match Reception::begin(&api, id, shared).await {
-        Ok(reception) => reception.receive(&head.headers, &mut body).await,
+        Ok(reception) => match reception.receive(&head.headers, &mut body).await {
+            // The connection is closed at once.
+            Err(ReceiveError::Cancelled) => return Err(refusal(id, &ReceiveError::Cancelled)),
+            received => received.map_err(|error| refusal(id, &error)),
+        },
         Err(error) => {
-            api.report_lost_transfer(id);
+            if !api.is_arriving(id) {
+                api.report_lost_transfer(id);
+            }
             Err(error)
         }
     };
@@ -42,8 +48,17 @@ pub async fn receive(Started(api): Started, request: Request) -> Result<StatusCo
     received.map(|()| StatusCode::OK)
 }
 
-/// The server that the panel has signed a token for.
-fn admit(api: &Api, headers: &HeaderMap) -> Result<ServerId, ApiError> {
+/// The answer to a sender whose server did not arrive.
+fn refusal(id: ServerId, error: &ReceiveError) -> ApiError {
+    match error {
+        ReceiveError::Cancelled => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+        error if error.is_of_sender() => ApiError::new(StatusCode::BAD_REQUEST, error.to_string()),
+        error => ApiError::Failed(format!("server {id} was not received: {error}")),
+    }
+}
+
+/// The server that the panel has signed a token for. A caller with a secret may ask again.
+fn admit(api: &Api, headers: &HeaderMap, secret: Option<&str>) -> Result<ServerId, ApiError> {
     let missing = || {
         let message = "The required authorization headers were not present in the request.";
         ApiError::new(StatusCode::UNAUTHORIZED, message)
@@ -54,11 +69,15 @@ fn admit(api: &Api, headers: &HeaderMap) -> Result<ServerId, ApiError> {
     if key.is_empty() {
         return Err(ApiError::new(StatusCode::FORBIDDEN, TransferRefusal::Scope.to_string()));
     }
-    let invalid = |error: String| ApiError::Failed(format!("cannot receive a server: {error}"));
-    let claims = Claims::read(token, key).map_err(|error| invalid(error.to_string()))?;
-    claims.use_transfer(&api.used_links, api.context.clock.now()).map_err(|refusal| match refusal {
-        TransferRefusal::Invalid => invalid(refusal.to_string()),
-        TransferRefusal::Scope | TransferRefusal::Used => ApiError::new(StatusCode::FORBIDDEN, refusal.to_string()),
+    let claims = Claims::read(token, key).map_err(|_| {
+        ApiError::new(StatusCode::UNAUTHORIZED, "The token of the transfer is not signed by the panel for this node.")
+    })?;
+    claims.use_transfer(&api.used_links, api.context.clock.now(), secret).map_err(|refusal| {
+        let status = match refusal {
+            TransferRefusal::Invalid => StatusCode::UNAUTHORIZED,
+            TransferRefusal::Scope | TransferRefusal::Used => StatusCode::FORBIDDEN,
+        };
+        ApiError::new(status, refusal.to_string())
     })
 }
 
@@ -71,6 +90,15 @@ fn shares_storage(api: &Api, headers: &HeaderMap) -> bool {
 }
 
 impl Api {
+    /// Whether this server is being received, from another request than the one that asks. That one has a result of its own to report.
+    fn is_arriving(&self, id: ServerId) -> bool {
+        let snapshot = self.context.store.get(id);
+        snapshot.is_some_and(|snapshot| {
+            let transfer = snapshot.record.transfer.as_ref().filter(|transfer| transfer.incoming().is_some());
+            transfer.is_some_and(|transfer| transfer.is_pending() || transfer.has_due_report())
+        })
+    }
+
     /// Reports that a server does not come here, of which this node has nothing. Repeated until the panel has it, or the daemon ends.
     fn report_lost_transfer(&self, id: ServerId) {
         let Some(sync) = self.context.sync.clone() else { return };

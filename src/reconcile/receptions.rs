@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -246,6 +246,21 @@ impl Reception {
         self.check_open()?;
         layout.exchange_replacement(server, token)?;
         Ok(format!("received {} names with {} bytes", summary.entries, summary.bytes))
+    }
+
+    /// Completes a server whose files were verified by a request that has ended before its answer. Returns whether that is so.
+    ///
+    /// # Errors
+    /// The disk fails: call it again.
+    pub fn complete_verified(&self) -> Result<bool, ReceiveError> {
+        let _alone = match self.gate.try_write() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Something is still being received or verified.
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        };
+        self.check_open()?;
+        complete_verified(&self.at)
     }
 
     fn verify(&self, part: TransferPart, root: Hash) -> Result<Summary, ReceiveError> {

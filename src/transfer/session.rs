@@ -9,7 +9,8 @@
 //! DELETE /session/{server}                    cancels the transfer
 //! ```
 //!
-//! A destination that does not know the first one answers 404, or 405.
+//! A destination that does not know the first one answers 404 or 405, and 401 or 403 where it asks for the node's token first, as Wings
+//! does for paths that it does not know. Answers of this daemon have [`SESSIONS`], so its own 403 is a refusal.
 
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ use super::send::{POOL, SendError, Target, Transfers, Watched, activity, detail}
 use crate::http_client::cause;
 use crate::model::{Authorization, ServerId};
 
+/// Marks answers of a daemon that has sessions.
+pub const SESSIONS: &str = "alula-transfer-sessions";
 /// The name of the install log among the extras.
 pub const INSTALL_LOG: &str = "install.log";
 /// What the names of backups end with there.
@@ -114,6 +117,7 @@ impl Transfers {
 
 impl Session {
     /// Asks for the session with the panel's token. `false`: the destination has none to offer. Asked again, it changes nothing.
+    /// Source: HTTP API, "Authentication classes".
     ///
     /// # Errors
     /// The connection, or another answer.
@@ -124,12 +128,12 @@ impl Session {
         if let Some(pool) = &to.pool {
             request = request.header(POOL, pool);
         }
-        match self.checked(request.send().await).await {
-            Ok(_) => Ok(true),
-            Err(SendError::Rejected { status: StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, .. }) => {
-                Ok(false)
-            }
-            Err(error) => Err(error),
+        let answer = request.send().await.map_err(|error| self.connection(&error))?;
+        let knows_sessions = answer.headers().contains_key(SESSIONS);
+        match answer.status() {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if !knows_sessions => Ok(false),
+            _ => self.checked(Ok(answer)).await.map(|_| true),
         }
     }
 

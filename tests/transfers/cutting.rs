@@ -1,4 +1,4 @@
-//! A link between two nodes that is cut, stands still, or loses an answer.
+//! A link between two nodes that is slow, is cut, stands still, or loses an answer.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 /// What happens once, to the first request whose head contains a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Mishap {
     Hold,
     /// It arrives, and the link is cut before its answer.
     LoseAnswer,
+    /// It arrives, and the link is cut while it is carried out.
+    Cut,
 }
 
 /// The link. Clones are the same one.
@@ -34,6 +37,10 @@ struct State {
     happened: AtomicBool,
     /// Bytes that have passed to the target.
     passed: AtomicU64,
+    /// Bytes per second to the target; 0: as many as come.
+    rate: AtomicU64,
+    /// When the link is free again.
+    free: Mutex<Instant>,
     cut: broadcast::Sender<()>,
 }
 
@@ -46,6 +53,8 @@ impl Link {
             mishap: Mutex::default(),
             happened: AtomicBool::new(false),
             passed: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
+            free: Mutex::new(Instant::now()),
             cut: broadcast::channel(16).0,
         });
         let link = Self { address: socket.local_addr().unwrap(), state: state.clone() };
@@ -77,6 +86,12 @@ impl Link {
         self.state.cuts.lock().unwrap().extend(cuts);
     }
 
+    /// Limits what passes, over all connections.
+    #[allow(dead_code, reason = "for the benchmark")]
+    pub fn limit(&self, bytes_per_second: u64) {
+        self.state.rate.store(bytes_per_second, Ordering::SeqCst);
+    }
+
     pub fn cuts_left(&self) -> usize {
         self.state.cuts.lock().unwrap().len()
     }
@@ -98,6 +113,19 @@ impl Link {
     }
 }
 
+impl State {
+    /// When a piece may pass.
+    fn free_after(&self, length: usize) -> Instant {
+        let (rate, now) = (self.rate.load(Ordering::SeqCst), Instant::now());
+        let mut free = self.free.lock().unwrap();
+        if rate > 0 {
+            // What was not used of a short pause is made up for.
+            *free = (*free).max(now - Duration::from_millis(20)) + Duration::from_secs_f64(length as f64 / rate as f64);
+        }
+        *free
+    }
+}
+
 fn address(url: &str) -> SocketAddr {
     url.trim_start_matches("http://").split('/').next().unwrap().parse().unwrap()
 }
@@ -111,15 +139,24 @@ async fn pass(state: &State, mut near: TcpStream) {
     let there = async {
         let mut piece = vec![0; 32 << 10];
         while let Ok(length @ 1..) = from_near.read(&mut piece).await {
-            match mishap(state, &piece[..length]) {
+            let mishap = mishap(state, &piece[..length]);
+            match mishap {
                 Some(Mishap::Hold) => std::future::pending::<()>().await,
                 Some(Mishap::LoseAnswer) => lost.store(true, Ordering::SeqCst),
-                None => {}
+                Some(Mishap::Cut) | None => {}
             }
+            let free = state.free_after(length);
+            tokio::time::sleep_until(free).await;
             if to_far.write_all(&piece[..length]).await.is_err() {
                 return;
             }
             state.passed.fetch_add(length as u64, Ordering::SeqCst);
+            if mishap == Some(Mishap::Cut) {
+                state.happened.store(true, Ordering::SeqCst);
+                // The destination reads the whole request first.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                let _ = state.cut.send(());
+            }
             let mut cuts = state.cuts.lock().unwrap();
             let Some(next) = cuts.front_mut() else { continue };
             *next = next.saturating_sub(length as u64);

@@ -170,6 +170,10 @@ impl Node {
     pub async fn receive_with(&self, token: &str, content_type: &str, form: &[u8]) -> StatusCode {
         let request = http::Request::post("/api/transfers").header("authorization", token);
         let request = request.header("content-type", content_type).body(Body::from(form.to_vec())).unwrap();
+        self.answer(request).await
+    }
+
+    pub async fn answer(&self, request: http::Request<Body>) -> StatusCode {
         self.daemon.as_ref().unwrap().router.clone().oneshot(request).await.unwrap().status()
     }
 

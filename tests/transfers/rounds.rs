@@ -120,13 +120,15 @@ async fn a_server_runs_while_it_is_sent_and_what_it_changes_goes_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_gets_lost_changes_nothing() {
-    for request in REQUESTS {
+    for (mishap, request) in
+        [Mishap::LoseAnswer, Mishap::Cut].into_iter().flat_map(|mishap| REQUESTS.map(|of| (mishap, of)))
+    {
         let (source, destination) = (source().await, Node::new().await);
         let link = Link::to(&destination.url()).await;
-        link.expect(Mishap::LoseAnswer, request);
+        link.expect(mishap, request);
         sent_over(&source, &destination, &link).await;
         arrived(&source, &destination, &source.data()).await;
-        assert!(link.has_happened(), "{request}");
+        assert!(link.has_happened(), "{mishap:?} {request}");
     }
 }
 

@@ -99,7 +99,8 @@ impl Wings {
 async fn answer(State(wings): State<Wings>, request: Request) -> StatusCode {
     let (head, body) = request.into_parts();
     if head.uri.path() != "/api/transfers" {
-        return StatusCode::NOT_FOUND;
+        // It asks for the node's token before it says that it has no such path.
+        return StatusCode::FORBIDDEN;
     }
     let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let content_type = header("content-type").unwrap_or_default();

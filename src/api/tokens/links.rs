@@ -88,11 +88,17 @@ pub enum TransferRefusal {
 }
 
 impl Claims {
-    /// Uses the token of a transfer. Returns its server. Source: HTTP API, "Destination".
+    /// Uses the token of a transfer. Returns its server. A caller with a secret may use it again: its connection may have ended before
+    /// anything was recorded. Source: HTTP API, "Destination".
     ///
     /// # Errors
     /// Why it is not accepted.
-    pub fn use_transfer(&self, used: &UsedLinks, now: Timestamp) -> Result<ServerId, TransferRefusal> {
+    pub fn use_transfer(
+        &self,
+        used: &UsedLinks,
+        now: Timestamp,
+        secret: Option<&str>,
+    ) -> Result<ServerId, TransferRefusal> {
         let remaining = self.remaining(now).filter(|remaining| *remaining >= 0).ok_or(TransferRefusal::Invalid)?;
         if self.nbf.is_some_and(|nbf| nbf > now.as_millis().div_euclid(1000)) {
             return Err(TransferRefusal::Invalid);
@@ -103,10 +109,15 @@ impl Claims {
         let server: ServerId = self.sub.parse().map_err(|_| TransferRefusal::Invalid)?;
         let id = if self.unique_id.is_empty() { &self.jti } else { &self.unique_id };
         let expires = now.as_millis().saturating_add((remaining + 1).saturating_mul(1000));
-        if id.is_empty() || !used.insert(id, Timestamp::from_millis(expires), now) {
-            return Err(TransferRefusal::Used);
+        let expires = Timestamp::from_millis(expires);
+        let caller = secret.map(|secret| format!("{id} {secret}"));
+        let is_new = !id.is_empty() && used.insert(id, expires, now);
+        match caller {
+            Some(caller) if is_new => used.insert(&caller, expires, now).then_some(server),
+            Some(caller) => used.has(&caller).then_some(server),
+            None => is_new.then_some(server),
         }
-        Ok(server)
+        .ok_or(TransferRefusal::Used)
     }
 }
 
@@ -143,6 +154,11 @@ impl UsedLinks {
         state.links.insert(key, expires);
         state.times.insert((expires, key));
         true
+    }
+
+    fn has(&self, id: &str) -> bool {
+        let key: Key = Sha256::digest(id).into();
+        self.state().links.contains_key(&key)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -91,7 +91,7 @@ impl Reception {
     ///
     /// # Errors
     /// The server did not arrive, and the panel learns of it.
-    pub async fn receive(self, headers: &HeaderMap, body: &mut BodyDataStream) -> Result<(), ApiError> {
+    pub async fn receive(self, headers: &HeaderMap, body: &mut BodyDataStream) -> Result<(), ReceiveError> {
         let received = tokio::select! {
             biased;
             () = self.when_unwanted() => {
@@ -113,11 +113,7 @@ impl Reception {
             }
             Err(held) => drop(held),
         }
-        Err(match error {
-            ReceiveError::Cancelled => ApiError::new(StatusCode::CONFLICT, message),
-            error if error.is_of_sender() => ApiError::new(StatusCode::BAD_REQUEST, message),
-            _ => ApiError::Failed(format!("server {id} was not received: {message}")),
-        })
+        Err(error)
     }
 
     /// Stores what arrives, verifies it, and makes it the server.

@@ -30,7 +30,8 @@ use crate::reconcile::receptions::{Reception, VERIFIED, complete_verified};
 use crate::replication::ReplicationError;
 use crate::tasks::Blocking;
 use crate::transfer::{
-    Destination, PipeReader, ReceiveError, SessionPhase, SessionRequest, SessionState, TransferPart, Verification, pipe,
+    Destination, PipeReader, ReceiveError, SESSIONS, SessionPhase, SessionRequest, SessionState, TransferPart,
+    Verification, pipe,
 };
 
 /// How long a source may send nothing of what it has begun.
@@ -49,25 +50,33 @@ const MAX_SECRET: usize = 256;
 const PIECE: usize = 64 << 10;
 
 /// `POST /api/transfers/session`: another node wants to send a server in rounds.
-pub async fn open(Started(api): Started, headers: HeaderMap, request: RequestBody) -> Result<StatusCode, ApiError> {
-    if shares_storage(&api, &headers) {
+pub async fn open(
+    Started(api): Started,
+    headers: HeaderMap,
+    request: RequestBody,
+) -> ([(&'static str, &'static str); 1], Result<StatusCode, ApiError>) {
+    ([(SESSIONS, "1")], begin(&api, &headers, &request).await)
+}
+
+async fn begin(api: &Api, headers: &HeaderMap, request: &RequestBody) -> Result<StatusCode, ApiError> {
+    if shares_storage(api, headers) {
         // Nothing is copied: the form says that in one request.
         return Err(ApiError::no_server());
     }
-    let SessionRequest { server, secret } = body::object(&request)?;
+    let SessionRequest { server, secret } = body::object(request)?;
     if !(MIN_SECRET..=MAX_SECRET).contains(&secret.len()) {
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "The secret of a session is too short or too long."));
     }
     let secret_hash = hash(&secret);
-    if known(&api, server).is_some_and(|(_, session)| is_same(&session.secret_hash, &secret_hash)) {
+    if known(api, server).is_some_and(|(_, session)| is_same(&session.secret_hash, &secret_hash)) {
         // The answer got lost.
         return Ok(StatusCode::OK);
     }
-    if admit(&api, &headers)? != server {
+    if admit(api, headers, Some(&secret_hash))? != server {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "The token of the transfer is for another server."));
     }
     let context = &api.context;
-    let fetched = fetch(&api, server).await?;
+    let fetched = fetch(api, server).await?;
     let session = IncomingSession { secret_hash, contact: context.clock.now(), backups: None };
     let incoming = Incoming { session: Some(session), ..Incoming::default() };
     // What is left of a deleted server of this id is removed first.
@@ -84,19 +93,9 @@ pub async fn state(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let mut found = admitted(&api, &server, &headers)?;
-    let is_free = || api.context.operations.files().try_exclusive(found.server);
-    if let Some(files) =
-        Some(()).filter(|()| found.transfer.is_pending() && !found.transfer.cancelled).and_then(|()| is_free())
-    {
-        let at = found.destination(&api)?;
-        let complete = move || {
-            let _files = files;
-            complete_verified(&at)
-        };
-        if api.context.store.blocking().run(complete).await.map_err(answer)? {
-            found.complete(&api, VERIFIED.to_owned()).await?;
-            found = admitted(&api, &server, &headers)?;
-        }
+    if found.transfer.is_pending() && !found.transfer.cancelled && found.is_verified(&api).await? {
+        found.complete(&api, VERIFIED.to_owned()).await?;
+        found = admitted(&api, &server, &headers)?;
     }
     let (phase, message) = match &found.transfer.result {
         None => (SessionPhase::Receiving, String::new()),
@@ -271,6 +270,22 @@ impl Found {
             rate: context.operations.transfer_rate().clone(),
             progress: crate::progress::Progress::new(),
         })
+    }
+
+    /// Whether the files are the server's already. The request that has verified them was interrupted before it recorded that: by the
+    /// end of its connection, by an error, or by the end of the daemon.
+    async fn is_verified(&self, api: &Api) -> Result<bool, ApiError> {
+        let (context, blocking) = (&api.context, api.context.store.blocking());
+        if let Some(open) = context.receptions.get(self.server, self.transfer.token) {
+            return blocking.run(move || open.complete_verified()).await.map_err(answer);
+        }
+        let Some(files) = context.operations.files().try_exclusive(self.server) else { return Ok(false) };
+        let at = self.destination(api)?;
+        let complete = move || {
+            let _files = files;
+            complete_verified(&at)
+        };
+        blocking.run(complete).await.map_err(answer)
     }
 
     async fn open(&self, api: &Api) -> Result<Arc<Reception>, ApiError> {

@@ -233,10 +233,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.tick = Some(tick);
         let state = context.store.status(id).map(|status| status.state).unwrap_or_default();
-        let installing =
-            context.store.get(id).is_some_and(|server| server.asked(context.clock.now()).install().is_some());
+        let in_use = context.store.get(id).is_some_and(|server| {
+            server.asked(context.clock.now()).install().is_some() || server.record.holding_transfer().is_some()
+        });
         let stats = match state {
-            PowerState::Offline if !installing => Some(self.actor.stats().await),
+            PowerState::Offline if !in_use => Some(self.actor.stats().await),
             _ => None,
         };
         for frame in self.session.greet(state).into_iter().chain(stats) {

@@ -47,7 +47,12 @@ impl Planner<'_> {
                     self.set_offline(Reason::Stopped, "the server is stopped, as requested");
                     self.close(&request, Reason::Stopped, "the server is stopped");
                 }
-                None => self.set_handled_condition(),
+                None => {
+                    self.set_handled_condition();
+                    if self.record.power.handled.is_none() {
+                        self.create_arrived(manifest);
+                    }
+                }
             },
         }
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::start::image_subject;
 use super::{Planner, Progress};
-use crate::model::{ConditionType, Reason, Transfer, TransferDirection, TransferResult};
+use crate::model::{ConditionType, Manifest, Reason, Transfer, TransferDirection, TransferResult};
 use crate::reconcile::job::{JobKind, Subject};
+use crate::reconcile::observed::JobState;
+use crate::reconcile::step::{Step, StepKind};
 
 /// How long a source that sends in rounds may be away.
 const SESSION_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,6 +43,25 @@ impl Planner<'_> {
                     _ => self.transfer(transfer),
                 }
             }
+        }
+    }
+
+    /// A server that has come gets its container before its first start: what has to be pulled is here then. A failure is left to that
+    /// start. Source: backups and transfers, "Destination".
+    pub(super) fn create_arrived(&mut self, manifest: &Manifest) {
+        let arrived = self.record.transfer.as_ref().filter(|known| known.incoming().is_some() && !known.holds_server());
+        let Some(transfer) = arrived.filter(|_| self.observed.server.is_none() && self.observed.prepared) else {
+            return;
+        };
+        let key = Subject::Transfer(transfer.token);
+        let (image, token) = (image_subject(manifest, &key), key.to_string());
+        if self.failed(StepKind::CreateServer, &token).is_some() {
+            return;
+        }
+        match self.observed.job(JobKind::Image, &image).map(|job| &job.state) {
+            None => self.step(Step::StartJob { job: JobKind::Image, subject: image }),
+            Some(JobState::Done { .. }) => self.step(Step::CreateServer { token }),
+            Some(_) => {}
         }
     }
 

@@ -3,14 +3,15 @@
 use uuid::Uuid;
 
 use super::display::{reason, seconds, steps, table};
-use super::fixture::{Fixture, at};
+use super::fixture::{Fixture, at, due};
 use crate::model::{
     Authorization, Backup, BackupArchive, BackupResult, BackupStorage, BackupVerification, ConditionType, FormerFiles,
-    Incoming, Outgoing, PowerState, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Transfer,
+    Incoming, Outgoing, PowerState, Reason, Record, Requester, Restore, RestoreFrom, RestoreResult, Role, Transfer,
     TransferDirection, TransferResult,
 };
 use crate::reconcile::job::{JobKind, Subject};
 use crate::reconcile::observed::{Job, JobState};
+use crate::reconcile::step::StepKind;
 
 const ID: Uuid = Uuid::from_u128(7);
 const MADE: &str = "StartJob Backup backup:00000000-0000-0000-0000-000000000007";
@@ -72,6 +73,26 @@ fn ended(transfer: Transfer, succeeded: bool, reported: bool) -> Transfer {
 
 fn offline() -> Fixture {
     Fixture::panel_server().installed()
+}
+
+const ARRIVED: &str = "transfer:00000000-0000-0000-0000-000000000007";
+const ARRIVED_IMAGE: &str = "StartJob Image transfer:00000000-0000-0000-0000-000000000007 server game:1";
+const ARRIVED_CONTAINER: &str = "CreateServer transfer:00000000-0000-0000-0000-000000000007";
+
+fn arrived() -> Fixture {
+    offline().transferring(ended(incoming(), true, true))
+}
+
+fn arrived_image(state: JobState) -> Fixture {
+    arrived().with(|fixture| {
+        let image = fixture.manifest().spec.settings.container.image.clone();
+        let subject = Subject::Transfer(ID).image(Role::Server, &image);
+        fixture.observed.jobs.push(Job { kind: JobKind::Image, subject, state, attempts: 1 });
+    })
+}
+
+fn failed_image() -> JobState {
+    JobState::Failed { fatal: false, retry_at: due(-1), message: "no answer".into() }
 }
 
 fn running() -> Fixture {
@@ -295,7 +316,20 @@ fn a_server_that_comes_waits_until_the_panel_knows_it() {
         ("is received", offline().transferring(incoming()).receiving(), &[]),
         ("is received no longer", offline().transferring(incoming()), &[SENT]),
         ("is here", offline().transferring(ended(incoming(), true, false)), &[SENT_REPORTED]),
-        ("is here, and the panel knows it", offline().transferring(ended(incoming(), true, true)), &[]),
+        ("is here, and the panel knows it", arrived(), &[ARRIVED_IMAGE]),
+        ("is here, and its image is pulled", arrived_image(JobState::Running), &[]),
+        ("is here, and its image is not", arrived_image(failed_image()), &[]),
+        ("is here, and its image is", arrived_image(JobState::Done { at: due(-1) }), &[ARRIVED_CONTAINER]),
+        (
+            "is here, and its container cannot be created",
+            arrived_image(JobState::Done { at: due(-1) }).step_rejected(StepKind::CreateServer, ARRIVED, 1, -1),
+            &[],
+        ),
+        (
+            "is here, and has its container",
+            arrived_image(JobState::Done { at: due(-1) }).container_made("c1", ARRIVED),
+            &[],
+        ),
         ("did not come", offline().transferring(ended(incoming(), false, false)), &[SENT_REPORTED]),
         (
             "did not come, and is to be removed",
