@@ -59,7 +59,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::config::{Directories, NodeConfig};
-use crate::model::ServerId;
+use crate::model::{DirectoryId, ServerId};
 
 pub use account::{Charge, DiskAccount, Meter, OverLimit};
 pub use accounts::DiskAccounts;
@@ -111,6 +111,11 @@ impl Layout {
     pub fn data(&self, id: ServerId) -> PathBuf {
         let path = self.data_path(id);
         path.canonicalize().unwrap_or(path)
+    }
+
+    /// The directory of a server's files; `None` if there is none.
+    pub fn data_directory(&self, id: ServerId) -> Option<DirectoryId> {
+        directory_id(&self.directories.server_data(&id)).or_else(|| directory_id(&self.data_path(id)))
     }
 
     /// Opens the directory of a server's files, to access untrusted paths below it.

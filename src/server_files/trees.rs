@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::files::denylist::Denylist;
 use crate::files::tree::Tree;
-use crate::files::{DiskAccount, FilesError, Layout, directory_id};
+use crate::files::{DiskAccount, FilesError, Layout};
 use crate::model::{DirectoryId, ServerId};
 
 /// Work with one server's files at a time. More waits: it would only wait for the disk.
@@ -76,7 +76,7 @@ impl Trees {
         account: &Arc<DiskAccount>,
     ) -> Result<Tree, FilesError> {
         // Another directory may have the path by now.
-        let directory = directory_id(&layout.data(id));
+        let directory = layout.data_directory(id);
         let mut open = lock(&self.inner.open);
         if let Some(known) = open
             .get_mut(&id)

@@ -29,8 +29,8 @@ pub async fn contents(
         let (content, entry) = tree.open(&file)?;
         let error = TreeError::io("read", &file);
         let range = Range { start: 0, end: entry.size };
-        let read = FileContent::new(content, range).and_then(|mut content| Ok((content.read()?, content)));
-        let (first, rest) = read.map_err(error)?;
+        let mut rest = FileContent::new(content, range);
+        let first = rest.read().map_err(error)?;
         let mime = files.mime_types().of(&entry, |buffer| {
             let length = first.len().min(buffer.len());
             buffer[..length].copy_from_slice(&first[..length]);

@@ -1,6 +1,5 @@
 //! Writes a file.
 
-use std::io::Write;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -58,11 +57,7 @@ async fn write_to(
     let new = NewFile { mode: 0o644, keep_mode: true, size: Some(length) };
     if length <= SMALL {
         let content = collected(body, length).await?;
-        let written = files.run(id, Access::PanelWrite, move |tree| {
-            let mut file = tree.create(&path, new)?;
-            file.write_all(&content).map_err(TreeError::io("write", &path))?;
-            file.commit()
-        });
+        let written = files.run(id, Access::PanelWrite, move |tree| tree.write(&path, new, &content));
         return written.await.map(drop).map_err(written_over);
     }
     let created = files.run(id, Access::PanelWrite, move |tree| tree.create(&path, new)).await;

@@ -73,8 +73,7 @@ pub async fn archive(Started(api): Started, Path(path): Path<(String, String)>) 
     let opened = blocking.run(move || {
         let opened = layout.open_backup(id, backup).map_err(|error| error.to_string())?;
         let Some((file, entry)) = opened else { return Ok(None) };
-        let mut content = FileContent::new(file, crate::server_files::Range { end: entry.size, ..WHOLE })
-            .map_err(|error| error.to_string())?;
+        let mut content = FileContent::new(file, crate::server_files::Range { end: entry.size, ..WHOLE });
         let first = content.read().map_err(|error| error.to_string())?;
         Ok(Some((entry.size, first, content)))
     });

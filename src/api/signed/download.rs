@@ -93,7 +93,7 @@ impl Download {
         let wanted = wanted(&asked.headers, entry.size, &etag(&entry), entry.modified);
         let content = match wanted {
             Wanted::Part(range) | Wanted::Whole(range) if !asked.head => {
-                let mut content = FileContent::new(file, range)?;
+                let mut content = FileContent::new(file, range);
                 Some((content.read()?, content))
             }
             _ => None,

@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Seek, Write};
+use std::io::{self, IoSlice, Seek, Write};
 use std::os::fd::AsFd;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +33,10 @@ const ATTEMPTS: usize = 16;
 /// The bytes that are copied at a time where the kernel cannot do it.
 const BUFFER: usize = 128 * 1024;
 
+/// Flags to create a file.
+const NEW: OFlags =
+    OFlags::RDWR.union(OFlags::CREATE).union(OFlags::EXCL).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
 /// What a file will be.
 #[derive(Debug, Clone, Copy)]
 pub struct NewFile {
@@ -51,7 +55,7 @@ pub struct Created {
     pub replaced: bool,
 }
 
-/// A file that is being written, with a temporary name. Dropped, it is removed.
+/// A file that is being written, mostly with a temporary name. Dropped, it is removed.
 #[derive(Debug)]
 pub struct Incoming {
     tree: Tree,
@@ -59,6 +63,8 @@ pub struct Incoming {
     location: Location,
     temporary: OsString,
     mode: u32,
+    /// The permission bits that it has.
+    created_mode: u32,
     modified: Option<SystemTime>,
     written: u64,
     /// What is charged: the bytes written above `credit`.
@@ -87,15 +93,26 @@ impl Tree {
         if location.path().is_root() {
             return Err(TreeError::IsDirectory(path.clone()));
         }
-        let existing = replaceable(&location, path)?;
-        let (temporary, file) = self.temporary(&location).map_err(TreeError::system(ACTION, path))?;
-        let mode = match existing {
-            Some(existing) if new.keep_mode => existing.st_mode & 0o777,
-            _ => new.mode & 0o777,
+        self.create_temporary(location, path, new)
+    }
+
+    /// Writes a file whose content is all there. One that replaces another has the name of that one when it is whole. A new one has
+    /// its name at once, which is faster.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), or it cannot be written.
+    pub fn write(&self, path: &UserPath, new: NewFile, content: &[u8]) -> Result<Created, TreeError> {
+        if path.is_root() {
+            return Err(TreeError::IsDirectory(path.clone()));
+        }
+        // What is there is not followed: where something is, the file is not new.
+        let location = self.locate_or_create(path, Follow::No)?;
+        let mut file = match self.create_named(location, new)? {
+            Ok(file) => file,
+            Err(_) => self.create(path, new)?,
         };
-        let mut incoming = Incoming::new(self, file, location, temporary, mode);
-        incoming.begin(existing.as_ref(), new.size).map_err(TreeError::io(ACTION, path))?;
-        Ok(incoming)
+        file.write_all(content).map_err(TreeError::io(ACTION, path))?;
+        file.commit()
     }
 
     /// Begins a new file at a location. Where its name is free it gets it at once, which is faster.
@@ -103,22 +120,40 @@ impl Tree {
     /// # Errors
     /// Something other than a regular file is there, or its size does not fit.
     pub(super) fn create_at(&self, location: Location, mode: u32, size: Option<u64>) -> Result<Incoming, TreeError> {
-        let path = location.path().clone();
-        let name = location.name().to_owned();
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let named = rustix::fs::openat(location.parent(), &name, flags, Mode::RUSR | Mode::WUSR);
-        let (named, existing, temporary, file) = match named {
-            Ok(file) => (true, None, name, File::from(file)),
-            Err(Errno::EXIST) => {
-                let existing = replaceable(&location, &path)?;
-                let (temporary, file) = self.temporary(&location).map_err(TreeError::system(ACTION, &path))?;
-                (false, existing, temporary, file)
+        let new = NewFile { mode, keep_mode: false, size };
+        match self.create_named(location, new)? {
+            Ok(file) => Ok(file),
+            Err(location) => {
+                let path = location.path().clone();
+                self.create_temporary(location, &path, new)
             }
+        }
+    }
+
+    /// Begins a new file with its name; if that is taken, returns the location.
+    fn create_named(&self, location: Location, new: NewFile) -> Result<Result<Incoming, Location>, TreeError> {
+        let (path, name) = (location.path().clone(), location.name().to_owned());
+        let file = match rustix::fs::openat(location.parent(), &name, NEW, Mode::from_raw_mode(new.mode & 0o777)) {
+            Ok(file) => File::from(file),
+            Err(Errno::EXIST) => return Ok(Err(location)),
             Err(errno) => return Err(TreeError::system(ACTION, &path)(errno)),
         };
-        let mut incoming = Incoming::new(self, file, location, temporary, mode & 0o777);
-        incoming.named = named;
-        incoming.begin(existing.as_ref(), size).map_err(TreeError::io(ACTION, &path))?;
+        let mut incoming = Incoming::new(self, file, location, name, new.mode & 0o777);
+        incoming.named = true;
+        incoming.begin(None, new.size).map_err(TreeError::io(ACTION, &path))?;
+        Ok(Ok(incoming))
+    }
+
+    /// Begins a new file with a temporary name.
+    fn create_temporary(&self, location: Location, path: &UserPath, new: NewFile) -> Result<Incoming, TreeError> {
+        let existing = replaceable(&location, path)?;
+        let mode = match existing {
+            Some(existing) if new.keep_mode => existing.st_mode & 0o777,
+            _ => new.mode & 0o777,
+        };
+        let (temporary, file) = self.temporary(&location, mode).map_err(TreeError::system(ACTION, path))?;
+        let mut incoming = Incoming::new(self, file, location, temporary, mode);
+        incoming.begin(existing.as_ref(), new.size).map_err(TreeError::io(ACTION, path))?;
         Ok(incoming)
     }
 
@@ -129,17 +164,17 @@ impl Tree {
     pub fn create_unnamed(&self, directory: &UserPath, new: NewFile) -> Result<Incoming, TreeError> {
         let path = directory.child(&temporary_name());
         let location = self.resolve(&path, Follow::No)?;
-        let (temporary, file) = self.temporary(&location).map_err(TreeError::system(ACTION, directory))?;
-        let mut incoming = Incoming::new(self, file, location, temporary, new.mode & 0o777);
+        let mode = new.mode & 0o777;
+        let (temporary, file) = self.temporary(&location, mode).map_err(TreeError::system(ACTION, directory))?;
+        let mut incoming = Incoming::new(self, file, location, temporary, mode);
         incoming.begin(None, new.size).map_err(TreeError::io(ACTION, directory))?;
         Ok(incoming)
     }
 
-    fn temporary(&self, location: &Location) -> rustix::io::Result<(OsString, File)> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    fn temporary(&self, location: &Location, mode: u32) -> rustix::io::Result<(OsString, File)> {
         for _ in 0..ATTEMPTS {
             let name = temporary_name();
-            match rustix::fs::openat(location.parent(), &name, flags, Mode::RUSR | Mode::WUSR) {
+            match rustix::fs::openat(location.parent(), &name, NEW, Mode::from_raw_mode(mode)) {
                 Err(Errno::EXIST) => {}
                 opened => return Ok((name, File::from(opened?))),
             }
@@ -190,6 +225,7 @@ impl Incoming {
             location,
             temporary,
             mode,
+            created_mode: 0,
             modified: None,
             written: 0,
             charge: None,
@@ -206,6 +242,7 @@ impl Incoming {
         let open_files = &self.tree.shared.open_files;
         let (handle, found) = open_files.opened(&self.file)?;
         self.handle = Some(handle);
+        self.created_mode = found.st_mode & 0o777;
         self.tree.own(&self.file, &found)?;
         if let Some(existing) = existing.filter(|existing| links(existing) == 1) {
             let id = (existing.st_dev, existing.st_ino);
@@ -346,7 +383,7 @@ impl Incoming {
         if self.ends_with_hole {
             rustix::fs::ftruncate(&self.file, self.written).map_err(error)?;
         }
-        if self.mode != 0o600 {
+        if self.mode != self.created_mode {
             rustix::fs::fchmod(&self.file, Mode::from_raw_mode(self.mode)).map_err(error)?;
         }
         if let Some(modified) = self.modified {
@@ -397,8 +434,13 @@ impl Incoming {
 
 impl Write for Incoming {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.reserve(self.written.saturating_add(bytes.len() as u64))?;
-        let written = self.file.write(bytes)?;
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.reserve(self.written.saturating_add(length as u64))?;
+        let written = self.file.write_vectored(pieces)?;
         self.written += written as u64;
         self.ends_with_hole = false;
         Ok(written)

@@ -37,7 +37,8 @@ impl Names {
             }
         }
         let bytes = &names.bytes;
-        let key = |(first, start): &(bool, usize)| (!first, name_at(bytes, *start));
+        // The NULs end the comparison of a name with a longer one, and no two names are the same.
+        let key = |(first, start): &(bool, usize)| (!first, &bytes[*start..]);
         names.starts.sort_unstable_by(|a, b| key(b).cmp(&key(a)));
         Ok(names)
     }

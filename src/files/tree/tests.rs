@@ -61,9 +61,7 @@ impl Files {
 
     fn write(&self, path: &str, text: &str) -> Result<Created, TreeError> {
         let new = NewFile { mode: 0o644, keep_mode: true, size: Some(text.len() as u64) };
-        let mut file = self.tree.create(&at(path), new)?;
-        file.write_all(text.as_bytes()).map_err(TreeError::io("write", &at(path)))?;
-        file.commit()
+        self.tree.write(&at(path), new, text.as_bytes())
     }
 
     fn paths(&self) -> Vec<String> {

@@ -7,7 +7,7 @@ use super::plan_of;
 use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::egg_files::FileChange;
-use crate::files::{Layout, directory_id};
+use crate::files::Layout;
 use crate::model::{ContainerStatus, Role, ServerId};
 use crate::reconcile::context;
 use crate::reconcile::plan::Plan;
@@ -39,7 +39,7 @@ pub async fn first_plan(
     let snapshot = store.get(id)?;
     let mut observed = containers(runtime, node, Some(&snapshot), now, found).await;
     let layout = Layout::new(node);
-    let found = store.blocking().run(move || (layout.is_prepared(id), directory_id(&layout.data(id))));
+    let found = store.blocking().run(move || (layout.is_prepared(id), layout.data_directory(id)));
     (observed.prepared, observed.files) = found.await;
     Some(plan_of(store, &snapshot, &observed, &context::policy(node, node.panel.is_some()), now))
 }

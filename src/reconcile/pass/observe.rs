@@ -3,7 +3,7 @@
 use crate::clock::Moment;
 use crate::config::NodeConfig;
 use crate::egg_files::EggFiles;
-use crate::files::{Layout, Meter, directory_id};
+use crate::files::{Layout, Meter};
 use crate::model::record::AppliedLimits;
 use crate::model::settings::UnenforcedLimit;
 use crate::model::{ContainerState, ContainerStatus, DirectoryId, Quota, Role, ServerId, Timestamp};
@@ -78,7 +78,7 @@ impl Context {
     /// The directory of a server's files.
     pub async fn files(&self, id: ServerId) -> Option<DirectoryId> {
         let layout = self.node.layout.clone();
-        self.store.blocking().run(move || directory_id(&layout.data(id))).await
+        self.store.blocking().run(move || layout.data_directory(id)).await
     }
 
     /// The project quota of a server's files. From now on its account asks the kernel, or does not.
