@@ -323,7 +323,11 @@ impl Runtime for FakeRuntime {
     async fn freeze(&self, id: &str, frozen: bool) -> Result<(), RuntimeError> {
         let key = id.to_owned();
         let request = self.about_id(if frozen { "freeze" } else { "thaw" }, id, QUICK);
-        self.ask(request, move |state| Ok(state.freeze(&key, frozen))).await
+        let freeze = move |state: &mut State| {
+            state.freeze(&key, frozen);
+            Ok(())
+        };
+        self.ask(request, freeze).await
     }
 
     async fn remove(&self, id: &str) -> Result<Removal, RuntimeError> {

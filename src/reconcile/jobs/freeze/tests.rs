@@ -105,6 +105,7 @@ async fn a_container_that_a_crash_left_frozen_is_thawed() {
     let backup = server.backup;
     let given_up = move |record: &mut Record| record.backup_mut(backup).unwrap().deleting = true;
     context.store.commit(id, given_up).unwrap();
+    context.store.wake(id);
     let released =
         || context.store.get(id).unwrap().record.backup(backup).is_none_or(|backup| backup.quieted.is_none());
     for _ in 0..100 {
