@@ -10,6 +10,7 @@ mod create;
 mod directories;
 mod entry;
 mod error;
+mod incoming;
 mod listing;
 pub(super) mod location;
 mod name_list;
@@ -19,6 +20,7 @@ mod open_files;
 mod place;
 mod removal;
 mod root;
+mod temporary;
 mod walk;
 
 use std::fs::File;
@@ -34,9 +36,10 @@ use super::user_path::UserPath;
 
 pub use attributes::{Attributes, Space};
 pub use copy::copy_names;
-pub use create::{Created, Incoming, NewFile, TEMPORARY_PREFIX, is_temporary};
+pub use create::NewFile;
 pub use entry::{Entry, EntryKind};
 pub use error::TreeError;
+pub use incoming::{Created, Incoming};
 pub use listing::{Listing, SortedListing};
 pub use location::Follow;
 use location::{Location, Method, resolve};
@@ -46,6 +49,7 @@ use open_files::OpenFiles;
 pub use place::Place;
 pub use removal::{Recursive, Removed};
 pub use root::Root;
+pub use temporary::{TEMPORARY_PREFIX, first_temporary, is_temporary};
 pub use walk::{Visit, Visitor, WalkEntry};
 
 /// Attempts for a name that becomes a link at the same time.

@@ -8,7 +8,6 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, UTIME_OMIT};
 
 use super::super::user_path::UserPath;
-use super::create::timespec;
 use super::error::TreeError;
 use super::location::Follow;
 use super::open_file::OpenFlags;
@@ -110,4 +109,20 @@ fn set_times(pinned: &OwnedFd, attributes: Attributes) -> rustix::io::Result<()>
     let time = |time: Option<SystemTime>| time.map_or(Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, timespec);
     let times = Timestamps { last_access: time(attributes.accessed), last_modification: time(attributes.modified) };
     rustix::fs::utimensat(CWD, itself(pinned), &times, AtFlags::empty())
+}
+
+/// A time for the kernel.
+pub(super) fn timespec(time: SystemTime) -> Timespec {
+    let (seconds, nanoseconds) = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => (i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
+        Err(before) => {
+            let before = before.duration();
+            let whole = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+            match before.subsec_nanos() {
+                0 => (whole, 0),
+                part => (whole - 1, 1_000_000_000 - part),
+            }
+        }
+    };
+    Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }
 }

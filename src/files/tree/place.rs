@@ -10,8 +10,9 @@ use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::super::user_path::UserPath;
-use super::create::{Incoming, replaceable, timespec};
+use super::attributes::timespec;
 use super::error::TreeError;
+use super::incoming::{Incoming, replaceable};
 use super::location::{DIRECTORY, Location, open_without_links};
 use super::{Tree, is_kind, stat};
 

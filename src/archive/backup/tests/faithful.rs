@@ -151,7 +151,7 @@ fn a_tree_with_everything_is_the_same() {
     symlink(OsStr::from_bytes(&[b'x'; 2000]), before.path("long link")).unwrap();
     fs::set_permissions(before.path("empty"), fs::Permissions::from_mode(0o2500)).unwrap();
     rustix::fs::mkfifoat(CWD, before.path("pipe"), rustix::fs::Mode::RWXU).unwrap();
-    before.put(".alula-new-1", "unfinished");
+    before.put(".alula-new-0000000000000001", "unfinished");
     std::os::unix::fs::chown(before.path("world/level.dat"), Some(3_000_000), Some(4_000_000)).unwrap();
     set_time(&before.path("world/link"), -5, 7);
     set_time(&before.path("empty/one"), 5, 7);
@@ -160,7 +160,7 @@ fn a_tree_with_everything_is_the_same() {
     assert_eq!((written.files, written.directories, written.links, written.skipped), (4, 4, 3, 1));
     unpack_into(&archive, &after).unwrap();
     fs::remove_file(before.path("pipe")).unwrap();
-    fs::remove_file(before.path(".alula-new-1")).unwrap();
+    fs::remove_file(before.path(".alula-new-0000000000000001")).unwrap();
     // Which has changed the time of the root.
     let time = |server: &Server| set_time(&server.path(""), 1, 1);
     time(&before);
