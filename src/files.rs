@@ -153,12 +153,12 @@ impl Layout {
     }
 
     /// Bytes of a server's files: the lengths of regular files, each counted once for all of its names. Does not follow links or
-    /// enter mounts. Zero if there is no directory.
+    /// enter mounts. Zero if there is no directory. Removes the incomplete files that an earlier process has left.
     ///
     /// # Errors
     /// Part of the directory cannot be read, or `cancelled` was set. The error contains a lower bound.
     pub fn usage(&self, id: ServerId, cancelled: &AtomicBool) -> Result<Usage, UsageError> {
-        let mut usage = usage::Sum::default();
+        let mut usage = usage::Sum::with_removal(tree::first_temporary());
         let scanned = self.scan_data(id, cancelled, &mut usage);
         scanned
             .map(|()| Usage { bytes: usage.bytes, allocated: usage.allocated })

@@ -75,7 +75,7 @@ pub(super) fn unread(report: &Report) -> Vec<Problem> {
 }
 
 /// Keys whose values apply while the daemon runs.
-const LIVE: &[&str] = &["token_id", "token", "docker.log_config"];
+const LIVE: &[&str] = &["token_id", "token", "docker.log_config", "alula.backups"];
 
 /// The keys whose values differ between two files, except those that apply while the daemon runs, or have no effect.
 pub fn changed_keys(before: &ConfigFile, after: &ConfigFile) -> Vec<String> {

@@ -16,7 +16,6 @@ use super::{
     ApiConfig, BackupsConfig, Directories, FilesConfig, Live, LiveConfig, Overhead, PanelConfig, Problem, Registries,
     SftpConfig, SocketAccess, Variables,
 };
-use crate::schedule::BackupSchedule;
 
 /// Starts at the same time after a boot, where the file leaves it open: at least as many.
 const MIN_STARTS: usize = 4;
@@ -95,8 +94,6 @@ pub struct NodeConfig {
     pub backups: BackupsConfig,
     /// Whether the files of a server that the panel deletes are kept for a while.
     pub keep_deleted_by_panel: bool,
-    /// Backups that are made by time.
-    pub backup_schedules: Vec<BackupSchedule>,
     /// Bytes per second of all transfers together; `None` for no limit.
     pub transfer_limit: Option<u64>,
     /// The storage that this node shares with others: a server that is transferred between them is not copied.
@@ -270,6 +267,7 @@ impl NodeConfig {
                 token_id: token_id.expose().to_owned(),
                 token,
                 log_config: std::mem::take(&mut docker.log_config),
+                backup_schedules,
             }),
             api,
             sftp,
@@ -299,7 +297,6 @@ impl NodeConfig {
             check_permissions_on_boot: system.check_permissions_on_boot,
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             backups,
-            backup_schedules,
             keep_deleted_by_panel: alula.trash.panel,
             transfer_limit,
             storage_pool: storage_pool(&system.transfers),

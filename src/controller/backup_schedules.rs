@@ -16,31 +16,40 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Requests backups until the task is dropped.
 pub async fn follow(context: Arc<Context>) {
-    if context.node.config.backup_schedules.is_empty() {
-        return;
-    }
-    // Times before a server or its schedule was there were not missed.
-    let began = context.clock.now();
+    let mut changes = context.node.config.live.changes();
     loop {
-        let failed = handle(&context, began).await;
-        let now = context.clock.now();
-        let sleep = if failed { RETRY } else { MAX_SLEEP };
-        tokio::time::sleep(until_next(&context, now).unwrap_or(MAX_SLEEP).min(sleep)).await;
+        // Times before a server or its schedule was there were not missed.
+        let began = context.clock.now();
+        let live = changes.borrow_and_update().clone();
+        let schedules = &live.backup_schedules;
+        let handled = async {
+            while !schedules.is_empty() {
+                let failed = handle(&context, schedules, began).await;
+                let sleep = if failed { RETRY } else { MAX_SLEEP };
+                let next = until_next(schedules, context.clock.now()).unwrap_or(MAX_SLEEP);
+                tokio::time::sleep(next.min(sleep)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = handled => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
     }
 }
 
 /// The time until the next one of any schedule.
-fn until_next(context: &Context, now: Timestamp) -> Option<Duration> {
-    let schedules = &context.node.config.backup_schedules;
+fn until_next(schedules: &[BackupSchedule], now: Timestamp) -> Option<Duration> {
     let next = schedules.iter().filter_map(|schedule| schedule.times.next_after(now)).min()?;
     Some(next.since(now))
 }
 
 /// Requests what is due. Whether something could not be written.
-async fn handle(context: &Context, began: Timestamp) -> bool {
+async fn handle(context: &Context, schedules: &[BackupSchedule], began: Timestamp) -> bool {
     let mut failed = false;
     for snapshot in context.store.list() {
-        let due = due(context, &snapshot, began);
+        let due = due(context, schedules, &snapshot, began);
         if due.is_empty() {
             continue;
         }
@@ -63,14 +72,18 @@ async fn handle(context: &Context, began: Timestamp) -> bool {
 }
 
 /// The schedules of a server that the record does not have, or that are due.
-fn due<'a>(context: &'a Context, snapshot: &Snapshot, began: Timestamp) -> Vec<(&'a BackupSchedule, bool)> {
+fn due<'a>(
+    context: &Context,
+    schedules: &'a [BackupSchedule],
+    snapshot: &Snapshot,
+    began: Timestamp,
+) -> Vec<(&'a BackupSchedule, bool)> {
     let Some(manifest) = snapshot.manifest.as_ref().filter(|_| snapshot.wanted() && snapshot.is_listed()) else {
         return Vec::new();
     };
     let (now, record) = (context.clock.now(), &snapshot.record);
     let (name, labels) = (&manifest.spec.settings.meta.name, &manifest.metadata.labels);
-    let schedules = context.node.config.backup_schedules.iter();
-    let selected = schedules.filter(|schedule| schedule.selector.selects(snapshot.id, name, labels));
+    let selected = schedules.iter().filter(|schedule| schedule.selector.selects(snapshot.id, name, labels));
     let due = selected.map(|schedule| {
         let handled = record.scheduled.get(&schedule.name).copied();
         let since = handled.unwrap_or_else(|| record.created_at.map_or(began, |created| created.max(began)));

@@ -17,7 +17,8 @@ fn node(at: &str) -> TestNode {
         keep: Keep { last: 1, ..Keep::default() },
     };
     let at = Timestamp::parse(at).unwrap();
-    let builder = TestNode::builder().config(|config| config.backup_schedules = vec![schedule]);
+    let builder =
+        TestNode::builder().config(|config| drop(config.live.update(|live| live.backup_schedules = vec![schedule])));
     let node = builder.epoch(at, tokio::time::Instant::now()).build();
     for number in [1, 2] {
         node.context.store.create(file_manifest(number), Record::default(), []).unwrap();
@@ -87,4 +88,27 @@ async fn a_server_that_is_new_gets_its_first_backup_at_the_next_time() {
     tokio::time::sleep(DAY / 2).await;
     assert_eq!(requested(&node, server_id(1)), ["2026-01-02T04"]);
     follow.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_changed_counts_from_then_on() {
+    let node = node("2026-01-01T12:00:00Z");
+    let live = node.context.node.config.live.clone();
+    let changes = async {
+        tokio::time::sleep(DAY / 4).await;
+        live.update(|live| live.backup_schedules.clear());
+        tokio::time::sleep(DAY).await;
+        // Its time today is over.
+        let noon = Times::parse("0 17 * * *", "UTC").unwrap();
+        let schedule =
+            BackupSchedule { name: "late".into(), selector: Selector::default(), times: noon, keep: Keep::default() };
+        live.update(|live| live.backup_schedules.push(schedule));
+        tokio::time::sleep(DAY).await;
+    };
+    tokio::select! {
+        () = follow(node.context.clone()) => unreachable!(),
+        () = changes => {}
+    }
+    assert_eq!(requested(&node, server_id(1)), ["2026-01-03T17"]);
+    assert_eq!(requested(&node, server_id(2)), ["2026-01-03T17"]);
 }

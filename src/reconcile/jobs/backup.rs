@@ -171,7 +171,7 @@ async fn end(
 }
 
 fn schedule(context: &Context, name: &str) -> Option<BackupSchedule> {
-    context.node.config.backup_schedules.iter().find(|schedule| schedule.name == name).cloned()
+    context.node.config.live.get().backup_schedules.iter().find(|schedule| schedule.name == name).cloned()
 }
 
 /// Gives the backups up that a schedule no longer keeps.
