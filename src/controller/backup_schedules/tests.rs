@@ -17,8 +17,9 @@ fn node(at: &str) -> TestNode {
         keep: Keep { last: 1, ..Keep::default() },
     };
     let at = Timestamp::parse(at).unwrap();
-    let builder =
-        TestNode::builder().config(|config| drop(config.live.update(|live| live.backup_schedules = vec![schedule])));
+    let builder = TestNode::builder().config(|config| {
+        config.live.update(|live| live.backup_schedules = vec![schedule]);
+    });
     let node = builder.epoch(at, tokio::time::Instant::now()).build();
     for number in [1, 2] {
         node.context.store.create(file_manifest(number), Record::default(), []).unwrap();
