@@ -23,6 +23,9 @@ const MAX_BUFFERS: usize = 4;
 /// write cost much less than those of many short ones.
 const WRITE_BLOCK: usize = 2 << 20;
 
+/// The most pieces that are collected, which may be tiny. The kernel takes as many at a time.
+const MAX_PIECES: usize = 1024;
+
 /// A part of a file, from `start` to before `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -161,7 +164,7 @@ impl FileWriter {
     pub async fn write(&mut self, piece: Bytes) -> Result<(), TreeError> {
         self.bytes += piece.len();
         self.pieces.push(piece);
-        match self.bytes < WRITE_BLOCK {
+        match self.bytes < WRITE_BLOCK && self.pieces.len() < MAX_PIECES {
             true => Ok(()),
             false => self.flush().await,
         }
@@ -227,9 +230,13 @@ impl Drop for FileWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use futures_util::TryStreamExt;
 
     use super::*;
+    use crate::files::tree::{NewFile, Tree};
+    use crate::files::{DiskAccount, Root};
 
     const LENGTH: usize = 3 * READ_BLOCK + 100;
 
@@ -279,5 +286,22 @@ mod tests {
         let third = file.read_cached().unwrap().unwrap_or_else(|| file.read().unwrap());
         assert_eq!(third.as_ptr(), address, "the buffer is used again");
         assert!(second == content[READ_BLOCK..2 * READ_BLOCK] && content[2 * READ_BLOCK..].starts_with(&third));
+    }
+
+    #[tokio::test]
+    async fn tiny_pieces_do_not_fill_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = rustix::process::getuid();
+        let root = Root::open(folder.path(), owner.as_raw(), rustix::process::getgid().as_raw()).unwrap();
+        let tree = Tree::new(root, Arc::default(), DiskAccount::new(None, 0));
+        let new = NewFile { mode: 0o600, keep_mode: false, size: None };
+        let mut writer =
+            FileWriter::new(tree.create(&UserPath::parse("file".as_ref()).unwrap(), new).unwrap(), Blocking::Pool);
+        for _ in 0..2 * MAX_PIECES + 10 {
+            writer.write(Bytes::from_static(b"x")).await.unwrap();
+            assert!(writer.pieces.len() < MAX_PIECES);
+        }
+        writer.commit().await.unwrap();
+        assert_eq!(std::fs::metadata(folder.path().join("file")).unwrap().len(), 2 * MAX_PIECES as u64 + 10);
     }
 }
