@@ -49,21 +49,13 @@ impl Tree {
         self.create_temporary(location, path, new)
     }
 
-    /// Writes a file whose content is all there. One that replaces another has the name of that one when it is whole. A new one has
-    /// its name at once, which is faster.
+    /// Writes a file whose content is all there. It has its name, which another file may have had, when it is whole: with its name at
+    /// once, other writers could change its length while it is charged.
     ///
     /// # Errors
     /// As [`create`](Self::create), or it cannot be written.
     pub fn write(&self, path: &UserPath, new: NewFile, content: &[u8]) -> Result<Created, TreeError> {
-        if path.is_root() {
-            return Err(TreeError::IsDirectory(path.clone()));
-        }
-        // What is there is not followed: where something is, the file is not new.
-        let location = self.locate_or_create(path, Follow::No)?;
-        let mut file = match self.create_named(location, new)? {
-            Ok(file) => file,
-            Err(_) => self.create(path, new)?,
-        };
+        let mut file = self.create(path, new)?;
         file.write_all(content).map_err(TreeError::io(ACTION, path))?;
         file.commit()
     }
