@@ -93,10 +93,8 @@ impl Api {
     /// Whether this server is being received, from another request than the one that asks. That one has a result of its own to report.
     fn is_arriving(&self, id: ServerId) -> bool {
         let snapshot = self.context.store.get(id);
-        snapshot.is_some_and(|snapshot| {
-            let transfer = snapshot.record.transfer.as_ref().filter(|transfer| transfer.incoming().is_some());
-            transfer.is_some_and(|transfer| transfer.is_pending() || transfer.has_due_report())
-        })
+        let holding = snapshot.as_ref().and_then(|snapshot| snapshot.record.holding_transfer());
+        holding.is_some_and(|transfer| transfer.incoming().is_some())
     }
 
     /// Reports that a server does not come here, of which this node has nothing. Repeated until the panel has it, or the daemon ends.

@@ -197,6 +197,22 @@ pub struct RestoreResult {
 }
 
 impl Restore {
+    /// A restore that is to be made, of all files of the archive. Others stay.
+    pub fn new(token: Uuid, backup: Uuid, at: Timestamp, by: Requester, from: RestoreFrom) -> Self {
+        Self {
+            token,
+            backup,
+            at,
+            by,
+            from,
+            truncate: false,
+            only: Vec::new(),
+            then_start: false,
+            result: None,
+            reported: by != Requester::Panel,
+        }
+    }
+
     /// Whether it exchanges the files that a restore has replaced, and those that it has brought.
     pub fn is_undo(&self) -> bool {
         matches!(self.from, RestoreFrom::Former { .. })

@@ -88,18 +88,9 @@ mod tests {
     fn a_restore_holds_a_suspended_server_too() {
         let at = Timestamp::from_millis(1000);
         let mut record = Record::default();
-        record.begin_restore(Restore {
-            token: Uuid::from_u128(1),
-            backup: Uuid::from_u128(2),
-            at,
-            by: Requester::Panel,
-            from: RestoreFrom::Local,
-            truncate: true,
-            only: Vec::new(),
-            then_start: false,
-            result: None,
-            reported: false,
-        });
+        let (token, backup) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let restore = Restore::new(token, backup, at, Requester::Panel, RestoreFrom::Local);
+        record.begin_restore(Restore { truncate: true, ..restore });
         let requests = Requests::default();
         let asked = Asked { requests: &requests, record: &record, now: at };
         assert_eq!([false, true].map(|suspended| held_by(suspended, asked)), [Some(Holder::Restore); 2]);

@@ -304,18 +304,9 @@ async fn an_action_ends_the_socket_while_a_backup_is_restored() {
     let node = ApiNode::new();
     let id = running(&node).await;
     let mut browser = Browser::authenticated(&node, id).await;
-    let restore = Restore {
-        token: Uuid::from_u128(1),
-        backup: Uuid::from_u128(2),
-        at: Timestamp::from_millis(0),
-        by: Requester::Panel,
-        from: RestoreFrom::Local,
-        truncate: true,
-        only: Vec::new(),
-        then_start: false,
-        result: None,
-        reported: false,
-    };
+    let (token, backup) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let restore = Restore::new(token, backup, Timestamp::from_millis(0), Requester::Panel, RestoreFrom::Local);
+    let restore = Restore { truncate: true, ..restore };
     node.context.store.commit(id, |record| record.begin_restore(restore)).unwrap();
     browser.send("send command", "say hi").await;
     assert_eq!(browser.end().await, None);

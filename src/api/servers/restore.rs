@@ -80,17 +80,11 @@ pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result
     let (token, at) = (api.context.ids.next_uuid(), api.context.clock.now());
     let runs = known.status.state != PowerState::Offline;
     let restore = Restore {
-        token,
-        backup: new.backup,
-        at,
-        by: new.by,
-        from: new.from,
         truncate: new.truncate,
         only: new.only,
         // A panel starts the server itself after its own restores.
         then_start: runs && (new.by != Requester::Panel || !known.manifest.is_managed_by_panel()),
-        result: None,
-        reported: new.by != Requester::Panel,
+        ..Restore::new(token, new.backup, at, new.by, new.from)
     };
     let begin = move |record: &mut Record| record.begin_restore(restore);
     let snapshot = api.context.store.run(move |store| store.commit(id, begin)).await?;

@@ -28,18 +28,7 @@ fn made() -> Backup {
 }
 
 fn restore() -> Restore {
-    Restore {
-        token: ID,
-        backup: ID,
-        at: at(-5),
-        by: Requester::Panel,
-        from: RestoreFrom::Local,
-        truncate: true,
-        only: Vec::new(),
-        then_start: false,
-        result: None,
-        reported: false,
-    }
+    Restore { truncate: true, ..Restore::new(ID, ID, at(-5), Requester::Panel, RestoreFrom::Local) }
 }
 
 fn restored() -> Restore {
