@@ -2,16 +2,19 @@
 //!
 //! Source: HTTP API, "Headers on every response", "CORS and origins", "Authentication classes".
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use ipnet::IpNet;
+use tower::Service;
 use tracing::Instrument;
 
 use super::client_address::ClientAddress;
@@ -23,6 +26,12 @@ use crate::tasks::panic_text;
 
 /// The path whose length a caller may ask for.
 pub const HEAD_ROUTE: &str = "/download/file";
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const METHODS: &str = "GET, POST, PATCH, PUT, DELETE, OPTIONS";
+const HEADERS: &str =
+    "Accept, Accept-Encoding, Authorization, Cache-Control, Content-Type, Content-Length, Origin, X-Real-IP, X-CSRF-Token";
 
 /// A listener, by what it requires.
 #[derive(Debug, Clone)]
@@ -65,7 +74,29 @@ pub struct Guard {
 /// Completes every response of `router`.
 pub fn wrap(router: Router, guard: Arc<Guard>) -> Router {
     // A layer of `router` itself would run before the router adds `Allow`.
-    Router::new().fallback_service(router).layer(from_fn_with_state(guard, answer))
+    Router::new().fallback_service(Guarded { router, guard })
+}
+
+/// A router behind its guard.
+#[derive(Clone)]
+struct Guarded {
+    router: Router,
+    guard: Arc<Guard>,
+}
+
+impl Service<Request> for Guarded {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { router, guard } = self.clone();
+        Box::pin(async move { Ok(guard.answer(router, request).await) })
+    }
 }
 
 /// The redirect from a path with a slash at its end to the path without.
@@ -87,40 +118,6 @@ pub fn without_slash(request: &Request) -> Response {
 /// The response if there is no route.
 pub fn not_found() -> Response {
     (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain")], "404 page not found").into_response()
-}
-
-async fn answer(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
-    let request_id = uuid::Uuid::new_v4().to_string();
-    if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
-        let client = ClientAddress::of(peer, request.headers(), &guard.trusted_proxies);
-        request.extensions_mut().insert(client);
-    }
-    request.extensions_mut().insert(RequestId(request_id.clone()));
-    let span = request_span(&request, &request_id);
-    let origin = request.headers().get(header::ORIGIN).cloned();
-    let mut response = if request.method() == Method::OPTIONS {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        let mut response = match *request.method() {
-            // There is one HEAD route: elsewhere a response as to GET would run handlers.
-            Method::HEAD if request.uri().path() != HEAD_ROUTE => {
-                guard.reject(Access::NodeToken, &request).unwrap_or_else(not_found)
-            }
-            _ => guard.run(next, request, &request_id).instrument(span).await,
-        };
-        if response.extensions().get::<Anonymous>().is_none() {
-            response.headers_mut().insert(header::USER_AGENT, guard.user_agent());
-        }
-        // The router adds the methods of a known path, also for callers without access.
-        response.headers_mut().remove(header::ALLOW);
-        response
-    };
-    let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&request_id) {
-        headers.insert("x-request-id", id);
-    }
-    guard.cors(headers, origin.as_ref());
-    response
 }
 
 /// The span of a request, at every log level. The query is left out: it may contain a token.
@@ -182,9 +179,46 @@ impl Guard {
         }
     }
 
-    async fn run(&self, next: Next, request: Request, request_id: &str) -> Response {
-        // The handlers' shared state is behind locks, which a panic releases.
-        let response = AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+    async fn answer(&self, router: Router, mut request: Request) -> Response {
+        let request_id = uuid::Uuid::new_v4().to_string();
+        if let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<Peer>>().copied() {
+            let client = ClientAddress::of(peer, request.headers(), &self.trusted_proxies);
+            request.extensions_mut().insert(client);
+        }
+        request.extensions_mut().insert(RequestId(request_id.clone()));
+        let span = request_span(&request, &request_id);
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let mut response = if request.method() == Method::OPTIONS {
+            StatusCode::NO_CONTENT.into_response()
+        } else {
+            let mut response = match *request.method() {
+                // There is one HEAD route: elsewhere a response as to GET would run handlers.
+                Method::HEAD if request.uri().path() != HEAD_ROUTE => {
+                    self.reject(Access::NodeToken, &request).unwrap_or_else(not_found)
+                }
+                _ => self.run(router, request, &request_id).instrument(span).await,
+            };
+            if response.extensions().get::<Anonymous>().is_none() {
+                response.headers_mut().insert(header::USER_AGENT, self.user_agent());
+            }
+            // The router adds the methods of a known path, also for callers without access.
+            response.headers_mut().remove(header::ALLOW);
+            response
+        };
+        let headers = response.headers_mut();
+        // What follows, in one growth of the map.
+        headers.reserve(8);
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        self.cors(headers, origin.as_ref());
+        response
+    }
+
+    async fn run(&self, mut router: Router, request: Request, request_id: &str) -> Response {
+        // The handlers' shared state is behind locks, which a panic releases. A router is always ready.
+        let response = AssertUnwindSafe(router.call(request)).catch_unwind().await;
+        let response = response.map(|Ok(response)| response).unwrap_or_else(|panic| {
             let text = panic_text(panic.as_ref());
             ApiError::Failed(format!("the handler panicked: {text}; this is a bug, please report it")).into_response()
         });
@@ -192,19 +226,13 @@ impl Guard {
     }
 
     fn cors(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
-        let mut set = |name: &'static str, value: HeaderValue| headers.insert(HeaderName::from_static(name), value);
-        set("access-control-allow-origin", self.allowed_origin(origin));
-        set("access-control-allow-credentials", HeaderValue::from_static("true"));
-        set("access-control-allow-methods", HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS"));
-        set(
-            "access-control-allow-headers",
-            HeaderValue::from_static(
-                "Accept, Accept-Encoding, Authorization, Cache-Control, Content-Type, Content-Length, Origin, X-Real-IP, X-CSRF-Token",
-            ),
-        );
-        set("access-control-max-age", HeaderValue::from_static("7200"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.allowed_origin(origin));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(HEADERS));
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("7200"));
         if self.private_network {
-            set("access-control-request-private-network", HeaderValue::from_static("true"));
+            headers.insert(PRIVATE_NETWORK, HeaderValue::from_static("true"));
         }
     }
 

@@ -1,14 +1,16 @@
 //! The table of routes: method, path, who may call it, and the limit of its body. The routers of both listeners are built from it,
 //! and each route checks its own row before its handler runs.
 
-use std::future::ready;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
-use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use futures_util::FutureExt;
+use futures_util::future::{Either, Map};
 
 use super::guard::{self, Access, Anonymous, Endpoint, Guard};
 use super::request::limit_body;
@@ -25,7 +27,23 @@ struct Route {
     access: Access,
     /// The maximum size of a body, in bytes.
     max_body: usize,
-    handler: MethodRouter<Startup>,
+    /// The handler behind the check of its row.
+    handler: Box<dyn FnOnce(Check) -> MethodRouter<Startup>>,
+}
+
+/// What is checked before a handler runs.
+#[derive(Clone)]
+struct Check {
+    guard: Arc<Guard>,
+    access: Access,
+    max_body: usize,
+}
+
+/// A handler behind a check. A layer would be called through two more boxes for each request.
+#[derive(Clone)]
+struct Checked<H> {
+    check: Check,
+    handler: H,
 }
 
 fn table() -> Vec<Route> {
@@ -147,25 +165,12 @@ impl Route {
         max_body: usize,
         handler: impl Handler<T, Startup>,
     ) -> Self {
-        Self { method, path, access, max_body, handler: on(method, handler) }
+        let handler = Box::new(move |check| on(method, Checked { check, handler }));
+        Self { method, path, access, max_body, handler }
     }
 
     fn answer(self, guard: &Arc<Guard>) -> MethodRouter<Startup> {
-        let (guard, access, max_body) = (guard.clone(), self.access, self.max_body);
-        self.handler.route_layer(from_fn(move |mut request: Request, next: Next| {
-            let rejection = guard.reject(access, &request);
-            async move {
-                if let Some(rejection) = rejection {
-                    return rejection;
-                }
-                limit_body(&mut request, max_body);
-                let mut response = next.run(request).await;
-                if access == Access::Anyone {
-                    response.extensions_mut().insert(Anonymous);
-                }
-                response
-            }
-        }))
+        (self.handler)(Check { guard: guard.clone(), access: self.access, max_body: self.max_body })
     }
 
     /// The route of the path with a slash at its end.
@@ -177,6 +182,25 @@ impl Route {
             ready(guard.reject(access, &request).unwrap_or_else(|| guard::without_slash(&request)))
         })
     }
+}
+
+impl<T, H: Handler<T, Startup>> Handler<T, Startup> for Checked<H> {
+    type Future = Either<Ready<Response>, Map<H::Future, fn(Response) -> Response>>;
+
+    fn call(self, mut request: Request, startup: Startup) -> Self::Future {
+        let Check { guard, access, max_body } = self.check;
+        if let Some(rejection) = guard.reject(access, &request) {
+            return Either::Left(ready(rejection));
+        }
+        limit_body(&mut request, max_body);
+        let complete: fn(Response) -> Response = if access == Access::Anyone { anonymous } else { |response| response };
+        Either::Right(self.handler.call(request, startup).map(complete))
+    }
+}
+
+fn anonymous(mut response: Response) -> Response {
+    response.extensions_mut().insert(Anonymous);
+    response
 }
 
 #[cfg(test)]

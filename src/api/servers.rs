@@ -27,13 +27,21 @@ pub use read::{get, list};
 pub use remove::{delete, request_deletion};
 
 impl Api {
+    /// The snapshot of the server with this id.
+    ///
+    /// # Errors
+    /// 404 if there is none, or its panel does not list it.
+    pub(super) fn listed(&self, id: ServerId) -> Result<Arc<Snapshot>, ApiError> {
+        let snapshot = self.context.store.get(id).filter(|snapshot| snapshot.is_listed());
+        snapshot.ok_or_else(ApiError::no_server)
+    }
+
     /// The server with this id.
     ///
     /// # Errors
     /// 404 if there is none, or its panel does not list it.
     pub(super) fn server(&self, id: ServerId) -> Result<Known, ApiError> {
-        let snapshot = self.context.store.get(id).filter(|snapshot| snapshot.is_listed());
-        let snapshot = snapshot.ok_or_else(ApiError::no_server)?;
+        let snapshot = self.listed(id)?;
         let manifest = snapshot.manifest.clone().ok_or_else(ApiError::no_server)?;
         let status = self.context.store.status(id).unwrap_or_else(|| Arc::new(Status::new(id)));
         let servers = &self.context.servers;

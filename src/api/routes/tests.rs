@@ -41,8 +41,8 @@ impl Route {
 fn marked() -> Vec<Route> {
     let mark = |route: Route| {
         let mark = route.mark();
-        let handler = on(route.method, async move |body: RequestBody| body.bytes().map(|_| mark).into_response());
-        Route { handler, ..route }
+        let handler = async move |body: RequestBody| body.bytes().map(|_| mark).into_response();
+        Route::new(route.method, route.path, route.access, route.max_body, handler)
     };
     table().into_iter().map(mark).collect()
 }

@@ -17,12 +17,12 @@ pub async fn list(Started(api): Started) -> Result<Response, ApiError> {
 
 /// `GET /api/servers/{server}`.
 pub async fn get(Started(api): Started, ServerPath(id): ServerPath) -> Result<Response, ApiError> {
-    api.server(id)?;
+    api.listed(id)?;
     if let Some(sync) = &api.context.sync {
         sync.wait_for_acknowledgement(id).await;
     }
-    let known = api.server(id)?;
-    let view = api.view.one(&api.context, &known.snapshot).await.ok_or_else(ApiError::no_server)?;
+    let snapshot = api.listed(id)?;
+    let view = api.view.one(&api.context, &snapshot).await.ok_or_else(ApiError::no_server)?;
     serialized(&view)
 }
 
