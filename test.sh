@@ -140,6 +140,7 @@ if [ -z "$quick" ]; then
     for package in sshpass sshfs rclone lftp; do
         have "$package" || apt_install "$package"
     done
+    if ! have podman && has_package podman && has_package netavark; then apt_install podman netavark runc; fi
     /usr/bin/python3 -c 'import paramiko, asyncssh' 2>/dev/null || apt_install python3-paramiko python3-asyncssh
 fi
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=0
@@ -172,6 +173,13 @@ if [ -z "$quick" ]; then
         if [[ " ${without_engine[*]} " == *" $name "* ]]; then continue; fi
         suite --again "tests with a container engine: $name" cargo test --locked --no-fail-fast --test "$name"
     done
+    podman=$(have podman && podman version --format '{{.Client.Version}}')
+    if [ -n "$podman" ] && version_at_least 4.3 "$podman"; then
+        suite --again "tests with Podman $podman: runtime_contract" \
+            with_podman cargo test --locked --no-fail-fast --test runtime_contract in_docker
+    else
+        note "there is no Podman of version 4.3 or later: the contract of the runtime is tested with Docker only"
+    fi
 fi
 
 echo

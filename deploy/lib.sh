@@ -122,6 +122,36 @@ stop_our_dockerd() {
     rm -f "$dockerd_pid"
 }
 
+# with_podman COMMAND...: runs it with DOCKER_HOST at the socket of a Podman that is started for it, with storage of its own. A `have
+# podman` comes before it.
+with_podman() {
+    local folder pid status=0
+    folder=$(mktemp -d /var/tmp/alula-podman.XXXXXX)
+    cat >"$folder/containers.conf" <<'END'
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+END
+    # The runtime that Debian prefers, crun, does not work with every cgroup v1.
+    [ -e /sys/fs/cgroup/cgroup.controllers ] || sed -i '/^\[engine\]/a runtime = "runc"' "$folder/containers.conf"
+    CONTAINERS_CONF=$folder/containers.conf setsid nohup podman --root "$folder/storage" --runroot "$folder/run" \
+        system service --time=0 "unix://$folder/socket" >"$folder/log" 2>&1 </dev/null &
+    pid=$!
+    for _ in $(seq 100); do
+        [ -S "$folder/socket" ] && break
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.2
+    done
+    DOCKER_HOST=unix://$folder/socket "$@" || status=$?
+    [ "$status" = 0 ] || tail -n 20 "$folder/log" >&2
+    kill "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+    rm -rf "$folder"
+    return "$status"
+}
+
 # ---- Rust ----
 
 # version_at_least FOUND WANTED

@@ -1,15 +1,11 @@
 //! The contract of `Runtime`: one suite for the runtime in memory and for Docker.
 //!
 //! Without an engine the Docker half fails; `ALULA_SKIP_DOCKER=1` skips it with a message. `DOCKER_HOST` names another engine than the
-//! local one, such as Podman, of which a service is started for the test:
+//! local one. `test.sh` runs the Docker half against Podman, too:
 //!
 //! ```sh
-//! podman system service --time=0 unix:///run/alula-podman.sock &
-//! DOCKER_HOST=unix:///run/alula-podman.sock cargo test --test runtime_contract in_docker
+//! . deploy/lib.sh; with_podman cargo test --test runtime_contract in_docker
 //! ```
-//!
-//! On a machine with cgroup v1, Podman of Debian 12 needs in `containers.conf`: `runtime = "runc"`, `cgroup_manager = "cgroupfs"`, and
-//! `default_ulimits` that the calling process may set, such as `["nofile=20000:20000", "nproc=32768:32768"]`.
 
 #[path = "support/busybox.rs"]
 mod busybox;
