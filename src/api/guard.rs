@@ -30,8 +30,7 @@ pub const HEAD_ROUTE: &str = "/download/file";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
 const METHODS: &str = "GET, POST, PATCH, PUT, DELETE, OPTIONS";
-const HEADERS: &str =
-    "Accept, Accept-Encoding, Authorization, Cache-Control, Content-Type, Content-Length, Origin, X-Real-IP, X-CSRF-Token";
+const HEADERS: &str = "Accept, Accept-Encoding, Authorization, Cache-Control, Content-Type, Content-Length, Origin, X-Real-IP, X-CSRF-Token";
 
 /// A listener, by what it requires.
 #[derive(Debug, Clone)]
