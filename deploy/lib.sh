@@ -136,7 +136,7 @@ default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
 END
     # The runtime that Debian prefers, crun, does not work with every cgroup v1.
     [ -e /sys/fs/cgroup/cgroup.controllers ] || sed -i '/^\[engine\]/a runtime = "runc"' "$folder/containers.conf"
-    CONTAINERS_CONF=$folder/containers.conf setsid nohup podman --root "$folder/storage" --runroot "$folder/run" \
+    TMPDIR=$folder CONTAINERS_CONF=$folder/containers.conf setsid nohup podman --root "$folder/storage" --runroot "$folder/run" \
         system service --time=0 "unix://$folder/socket" >"$folder/log" 2>&1 </dev/null &
     pid=$!
     for _ in $(seq 100); do
@@ -148,6 +148,8 @@ END
     [ "$status" = 0 ] || tail -n 20 "$folder/log" >&2
     kill "$pid" 2>/dev/null
     wait "$pid" 2>/dev/null
+    # Podman mounts its storage on itself, and leaves that.
+    awk -v folder="$folder/" 'index($5, folder) == 1 {print $5}' /proc/self/mountinfo | sort -r | xargs -r umount -l
     rm -rf "$folder"
     return "$status"
 }
