@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, FileType, Stat};
 
-use super::scan::Visitor;
+use super::FilesError;
+use super::scan::{Visitor, scan};
 use super::tree::is_temporary;
 
 /// The most files with several names that are remembered, so that each counts once.
@@ -25,6 +28,13 @@ pub(super) struct Sum {
     seen: HashSet<(u64, u64)>,
     /// Files with temporary names that were last changed before this are removed.
     left_before: Option<SystemTime>,
+}
+
+/// The bytes of the files below a folder.
+pub(super) fn usage(path: &Path, cancelled: &AtomicBool) -> Result<u64, FilesError> {
+    let mut sum = Sum::default();
+    scan(path, cancelled, &mut sum)?;
+    Ok(sum.bytes)
 }
 
 impl Sum {

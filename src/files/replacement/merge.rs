@@ -21,7 +21,7 @@ use super::super::siblings::{TREE, make_folder};
 use super::super::tree::location::{Follow, Location, Method, resolve};
 use super::super::tree::{Tree, TreeError, Visit, WalkEntry};
 use super::super::tree_clone::times;
-use super::super::usage::Sum;
+use super::super::usage::usage;
 use super::super::user_path::UserPath;
 use super::super::{FilesError, kernel};
 use super::error::ReplacementError;
@@ -85,8 +85,8 @@ impl Merge {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let present = usage(&self.data_path)?.saturating_sub(replaced);
-        Ok((journal, present + usage(&self.tree_path)?))
+        let present = usage(&self.data_path, &NEVER)?.saturating_sub(replaced);
+        Ok((journal, present + usage(&self.tree_path, &NEVER)?))
     }
 
     fn change(
@@ -101,7 +101,7 @@ impl Merge {
             return Ok(self.keep(&staged.path, operation)?);
         }
         if is_directory {
-            *replaced += usage(&self.data_path.join(staged.path.as_path()))?;
+            *replaced += usage(&self.data_path.join(staged.path.as_path()), &NEVER)?;
         } else if FileType::from_raw_mode(present.st_mode) == FileType::RegularFile && present.st_nlink == 1 {
             *replaced += u64::try_from(present.st_size).unwrap_or(0);
         }
@@ -278,10 +278,4 @@ fn numbered(number: usize) -> UserPath {
 
 fn is_directory(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-}
-
-fn usage(path: &Path) -> Result<u64, FilesError> {
-    let mut sum = Sum::default();
-    scan(path, &NEVER, &mut sum)?;
-    Ok(sum.bytes)
 }

@@ -18,7 +18,7 @@ use super::super::ownership::Ownership;
 use super::super::scan::{FLAGS, scan};
 use super::super::siblings::{Siblings, TREE, make_folder, make_tree, sync};
 use super::super::tree_clone::{can_share_blocks, clone_tree, copy_directory_attributes};
-use super::super::usage::Sum;
+use super::super::usage::usage;
 use super::super::{DiskAccount, FilesError, Layout, Meter, Root, kernel, tree::Tree};
 use super::Present;
 use super::error::ReplacementError;
@@ -124,13 +124,6 @@ impl Staging {
         flush(&path, cancelled)?;
         Ok(self.operation.enter(Phase::Ready, &self.folder)?)
     }
-}
-
-/// Bytes of the files below a directory.
-fn usage(path: &Path, cancelled: &AtomicBool) -> Result<u64, FilesError> {
-    let mut sum = Sum::default();
-    scan(path, cancelled, &mut sum)?;
-    Ok(sum.bytes)
 }
 
 fn flush(path: &Path, cancelled: &AtomicBool) -> Result<(), FilesError> {
