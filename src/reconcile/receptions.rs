@@ -21,7 +21,7 @@ use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, ServerId};
 use crate::rate::Rate;
 use crate::replication::{
-    Content, Entry, FrameReader, Hash, ManifestReader, ManifestWriter, MissingWriter, ReplicationError, Scan, Summary,
+    Content, Entry, FrameReader, Hash, ManifestReader, ManifestWriter, MissingWriter, PageWriter, ReplicationError, Scan, Summary,
     complete, prepare, receive_manifest, scan, store_blocks,
 };
 use crate::transfer::{Destination, INSTALL_LOG, ReceiveError, TransferPart, backup_of};
@@ -138,11 +138,11 @@ impl Reception {
         }
     }
 
-    /// Takes the manifest of a round. Returns the list of missing blocks.
+    /// Takes the manifest of a round. Returns the list of missing blocks, with the hashes of pages behind it if the source wants them.
     ///
     /// # Errors
     /// It is invalid or breaks off, it does not fit, or the disk fails.
-    pub fn manifest(&self, part: TransferPart, from: impl Read) -> Result<File, ReceiveError> {
+    pub fn manifest(&self, part: TransferPart, from: impl Read, with_pages: bool) -> Result<File, ReceiveError> {
         let _alone = self.alone();
         self.check_open()?;
         let new = self.path(part, "new");
@@ -156,11 +156,17 @@ impl Reception {
         self.check_space(part, &summary)?;
         let tree = self.tree(part);
         let has = self.scan(part)?;
-        let path = self.path(part, "missing");
-        let file = create(&path)?;
+        let (path, pages_path) = (self.path(part, "missing"), self.path(part, "pages"));
+        let (file, pages_file) = (create(&path)?, create(&pages_path)?);
         let mut missing = MissingWriter::new(BufWriter::new(&file));
-        let bytes = prepare(tree, open(&wanted)?, has, &mut missing, self.at.progress.cancelled())?;
+        let mut pages = with_pages.then(|| PageWriter::new(BufWriter::new(&pages_file))).transpose()?;
+        let bytes = prepare(tree, open(&wanted)?, has, &mut missing, pages.as_mut(), self.at.progress.cancelled())?;
         missing.finish()?;
+        if let Some(pages) = pages {
+            drop(pages.finish()?);
+            let appended = (&pages_file).rewind().and_then(|()| io::copy(&mut &pages_file, &mut &file));
+            appended.map_err(disk(&pages_path))?;
+        }
         tree.sync_file_system().map_err(ReplicationError::from)?;
         self.at.progress.set_total(self.at.progress.done() + bytes);
         (&file).rewind().map_err(disk(&path))?;

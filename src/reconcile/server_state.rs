@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::observed::{CrashTime, Failure, Observed, Usage};
 use super::step::{Step, StepKind};
+use crate::files::ScratchFile;
 use crate::model::{Crash, DirectoryId, ServerId};
 use crate::retry::{self, Growth, Jitter};
 use crate::wait;
@@ -64,8 +66,13 @@ struct ServerState {
     check_at: Option<Instant>,
     /// The container whose terminal was attached last, and when.
     reattached: Option<(String, Instant)>,
+    /// The latest manifests of a transfer in rounds, which stops the server between two of them.
+    sent: Option<(Uuid, Arc<SentManifests>)>,
     changes: watch::Sender<()>,
 }
+
+/// The latest manifest of each part of a transfer: files that have not changed since then are not read again.
+pub type SentManifests = [Mutex<Option<Arc<ScratchFile>>>; 2];
 
 /// A measurement of a server's files. The bytes are in its account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +116,19 @@ impl ServerStates {
     pub async fn wait(&self, id: ServerId, limit: Duration, holds: impl Fn() -> bool) -> bool {
         let changes = self.lock().entry(id).or_default().changes.subscribe();
         wait::until(changes, limit, holds).await
+    }
+
+    /// The manifests of the transfer with this token, none at first. Those of another one are dropped.
+    pub fn sent_manifests(&self, id: ServerId, token: Uuid) -> Arc<SentManifests> {
+        self.change(id, |state| match &state.sent {
+            Some((known, manifests)) if *known == token => manifests.clone(),
+            _ => state.sent.insert((token, Arc::default())).1.clone(),
+        })
+    }
+
+    /// Drops the manifests of a transfer that has ended.
+    pub fn drop_sent_manifests(&self, id: ServerId) {
+        self.change(id, |state| state.sent = None);
     }
 
     /// The servers of which something is kept.

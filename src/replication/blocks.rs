@@ -1,4 +1,4 @@
-//! Blocks on their way: frames, each with its path, so that a destination needs nothing but its tree to store one.
+//! Blocks, or pages of them, on their way: frames, each with its path, so that a destination needs nothing but its tree to store one.
 //!
 //! ```text
 //! (path length: u16, path, offset: u64, length: u32, stored: u32, BLAKE3, bytes)*  u16::MAX
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::BLOCK;
 use super::entry::{Hash, is_plain, parent};
 use super::error::ReplicationError;
+use super::pages::{PAGE, Pages};
 use super::scan::{read_full, user_path};
 use crate::files::tree::{Entry, Follow, OpenFile, OpenFlags, Tree, TreeError};
 use crate::files::user_path::UserPath;
@@ -34,9 +35,11 @@ pub struct Span {
     pub first: u64,
     /// How many.
     pub count: u64,
+    /// What the destination has there, if it has something.
+    pub pages: Option<Pages>,
 }
 
-/// A block with its place.
+/// A block, or some of its pages, with the place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Frame {
     pub(super) path: Vec<u8>,
@@ -47,6 +50,7 @@ pub struct Frame {
 /// Writes frames.
 pub struct FrameWriter<W> {
     sink: W,
+    sent: u64,
     compressor: zstd::bulk::Compressor<'static>,
 }
 
@@ -57,7 +61,7 @@ impl<W: Write> FrameWriter<W> {
     /// There is no memory.
     pub fn new(sink: W) -> Result<Self, ReplicationError> {
         let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(ReplicationError::io(WRITE))?;
-        Ok(Self { sink, compressor })
+        Ok(Self { sink, sent: 0, compressor })
     }
 
     pub(super) fn add(&mut self, path: &[u8], offset: u64, content: &[u8]) -> Result<(), ReplicationError> {
@@ -70,8 +74,14 @@ impl<W: Write> FrameWriter<W> {
         head.extend_from_slice(&(content.len() as u32).to_le_bytes());
         head.extend_from_slice(&(stored.len() as u32).to_le_bytes());
         head.extend_from_slice(blake3::hash(content).as_bytes());
+        self.sent += (head.len() + stored.len()) as u64;
         let written = self.sink.write_all(&head).and_then(|()| self.sink.write_all(stored));
         written.map_err(ReplicationError::io(WRITE))
+    }
+
+    /// The bytes of the frames.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Ends the frames.
@@ -112,11 +122,12 @@ impl<R: Read> FrameReader<R> {
         frame.offset = u64::from_le_bytes(self.array()?);
         let (length, stored) = (u32::from_le_bytes(self.array()?), u32::from_le_bytes(self.array()?));
         let hash: Hash = self.array()?;
+        let left = BLOCK - frame.offset % BLOCK;
         if length == 0
-            || u64::from(length) > BLOCK
+            || u64::from(length) > left
             || stored == 0
             || stored > length
-            || !frame.offset.is_multiple_of(BLOCK)
+            || !frame.offset.is_multiple_of(PAGE as u64)
         {
             return Err(invalid("its place or its length is out of range"));
         }
@@ -141,7 +152,8 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
-/// Reads blocks of files, as they are now, and writes their frames. What is gone or shorter by now is left out. Returns the bytes.
+/// Reads blocks of files, as they are now, and writes frames of what differs. What is gone or shorter by now is left out. Returns the
+/// bytes that were read.
 ///
 /// # Errors
 /// The sink fails, a file cannot be read, or it is cancelled.
@@ -169,7 +181,15 @@ pub fn send_blocks<W: Write>(
             if length == 0 {
                 break;
             }
-            to.add(&span.path, block * BLOCK, &buffer[..length])?;
+            let content = &buffer[..length];
+            match &span.pages {
+                None => to.add(&span.path, block * BLOCK, content)?,
+                Some(pages) => {
+                    for range in pages.differing(block - span.first, content) {
+                        to.add(&span.path, block * BLOCK + range.start as u64, &content[range])?;
+                    }
+                }
+            }
             bytes += length as u64;
         }
     }

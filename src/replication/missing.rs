@@ -67,6 +67,11 @@ impl<R: Read> MissingReader<R> {
         Self { source, next: 0, ended: false }
     }
 
+    /// The source, behind the list where that was read to its end.
+    pub fn into_source(self) -> R {
+        self.source
+    }
+
     /// The next entry and its runs.
     ///
     /// # Errors

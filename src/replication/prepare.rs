@@ -12,6 +12,7 @@ use super::entry::{Content, Entry, Hash, order, parent};
 use super::error::ReplicationError;
 use super::manifest::ManifestReader;
 use super::missing::{MissingWriter, Run};
+use super::pages::{self, PageWriter};
 use super::scan::user_path;
 use crate::files::tree::{OpenFlags, Place, Recursive, Tree, TreeError};
 
@@ -19,15 +20,16 @@ use crate::files::tree::{OpenFlags, Place, Recursive, Tree, TreeError};
 const MODE: u32 = 0o600;
 
 /// Compares what a tree has with what it is to have. What is not wanted is removed, what is missing is created, files get their
-/// lengths. Returns the bytes of the missing blocks, which are listed.
+/// lengths. Returns the bytes of the missing blocks, which are listed. `pages` gets the hashes of those that are there in an older version.
 ///
 /// # Errors
-/// It does not fit, the disk fails, a manifest cannot be read, the list cannot be written, or it is cancelled.
-pub fn prepare<R: Read, S: Read, W: Write>(
+/// It does not fit, the disk fails, a manifest cannot be read, a list cannot be written, or it is cancelled.
+pub fn prepare<R: Read, S: Read, W: Write, P: Write>(
     tree: &Tree,
     mut wanted: ManifestReader<R>,
     mut has: ManifestReader<S>,
     missing: &mut MissingWriter<W>,
+    mut pages: Option<&mut PageWriter<P>>,
     cancelled: &AtomicBool,
 ) -> Result<u64, ReplicationError> {
     let mut preparation = Preparation { tree, cancelled, place: None, removed: None };
@@ -45,12 +47,16 @@ pub fn prepare<R: Read, S: Read, W: Write>(
             }
             next = has.next_entry()?;
         }
-        let runs = preparation.entry(&entry, found)?;
+        let lacks = preparation.entry(&entry, found)?;
         if let Content::File { size, .. } = entry.content {
-            let blocks = runs.iter().flat_map(|(first, count)| *first..first + count);
+            let blocks = lacks.missing.iter().flat_map(|(first, count)| *first..first + count);
             bytes += blocks.map(|block| Entry::length(size, block.into())).sum::<u64>();
+            if let Some(pages) = pages.as_deref_mut().filter(|_| !lacks.older.is_empty()) {
+                let (file, _) = tree.open(&user_path(&entry.path)?)?;
+                pages.add(number, size, &file, &lacks.older, cancelled)?;
+            }
         }
-        missing.add(number, &runs)?;
+        missing.add(number, &lacks.missing)?;
         number += 1;
     }
     while let Some(present) = next {
@@ -58,6 +64,14 @@ pub fn prepare<R: Read, S: Read, W: Write>(
         next = has.next_entry()?;
     }
     Ok(bytes)
+}
+
+/// The blocks that a file lacks.
+#[derive(Default)]
+struct Lacks {
+    missing: Vec<Run>,
+    /// Those of them that are there in an older version.
+    older: Vec<Run>,
 }
 
 struct Preparation<'a> {
@@ -71,9 +85,9 @@ struct Preparation<'a> {
 
 impl Preparation<'_> {
     /// Makes an entry what it is to be, but for the content of its missing blocks.
-    fn entry(&mut self, entry: &Entry, found: Option<Entry>) -> Result<Vec<Run>, ReplicationError> {
+    fn entry(&mut self, entry: &Entry, found: Option<Entry>) -> Result<Lacks, ReplicationError> {
         if entry.path.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Lacks::default());
         }
         let found = match (found, &entry.content) {
             (Some(Entry { content: Content::File { size, blocks }, .. }), Content::File { size: new, .. }) => {
@@ -82,10 +96,10 @@ impl Preparation<'_> {
                 }
                 Some((size, blocks))
             }
-            (Some(found), Content::Directory) if found.content == Content::Directory => return Ok(Vec::new()),
+            (Some(found), Content::Directory) if found.content == Content::Directory => return Ok(Lacks::default()),
             // Its time is set when it is complete.
             (Some(found), Content::Symlink(_) | Content::HardLink(_)) if found.content == entry.content => {
-                return Ok(Vec::new());
+                return Ok(Lacks::default());
             }
             (Some(_), _) => {
                 self.remove(&entry.path)?;
@@ -97,7 +111,7 @@ impl Preparation<'_> {
                 None
             }
         };
-        let Content::File { size, blocks } = &entry.content else { return Ok(Vec::new()) };
+        let Content::File { size, blocks } = &entry.content else { return Ok(Lacks::default()) };
         let (had, known) = found.unwrap_or_default();
         let is_missing = |number: u64, hash: &Hash| {
             let at = number * BLOCK;
@@ -110,16 +124,19 @@ impl Preparation<'_> {
                 None => at < had || zeros(length) != *hash,
             }
         };
-        let numbers = (0..).zip(blocks).filter(|(number, hash)| is_missing(*number, hash));
-        let mut runs: Vec<Run> = Vec::new();
-        for (number, _) in numbers {
-            let number = number as u32;
-            match runs.last_mut() {
-                Some((first, count)) if *first + *count == number => *count += 1,
-                _ => runs.push((number, 1)),
+        // Zeros are what has not arrived yet.
+        let is_older = |number: u64| {
+            let (length, held) = (Entry::length(*size, number), Entry::length(had, number));
+            pages::are_worth_it(length) && known.get(number as usize).is_some_and(|known| *known != zeros(held))
+        };
+        let mut lacks = Lacks::default();
+        for (number, _) in (0..).zip(blocks).filter(|(number, hash)| is_missing(*number, hash)) {
+            append(&mut lacks.missing, number as u32);
+            if is_older(number) {
+                append(&mut lacks.older, number as u32);
             }
         }
-        Ok(runs)
+        Ok(lacks)
     }
 
     fn create(&mut self, entry: &Entry) -> Result<(), ReplicationError> {
@@ -172,6 +189,13 @@ impl Preparation<'_> {
         let file = self.tree.open_for_writing(&path, OpenFlags::default())?;
         file.set_len(size).map_err(TreeError::io("resize", &path))?;
         Ok(())
+    }
+}
+
+fn append(runs: &mut Vec<Run>, number: u32) {
+    match runs.last_mut() {
+        Some((first, count)) if *first + *count == number => *count += 1,
+        _ => runs.push((number, 1)),
     }
 }
 

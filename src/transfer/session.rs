@@ -3,7 +3,7 @@
 //! ```text
 //! POST   /session                             with the panel's token: the source's own secret, which admits it from then on
 //! GET    /session/{server}                    how far it is
-//! POST   /session/{server}/{part}/manifest    what is wanted; answered by the list of missing blocks
+//! POST   /session/{server}/{part}/manifest    what is wanted; answered by the list of missing blocks, and with PAGES by hashes of pages
 //! POST   /session/{server}/{part}/blocks      frames; answered when they are on disk
 //! POST   /session/{server}/{part}/finish      the root hash; answered when everything was verified and is in its place
 //! DELETE /session/{server}                    cancels the transfer
@@ -29,6 +29,9 @@ use crate::model::{Authorization, ServerId};
 
 /// Marks answers of a daemon that has sessions.
 pub const SESSIONS: &str = "alula-transfer-sessions";
+/// Marks a manifest whose source can use the hashes of pages. Without it, or from a destination that does not know it, there are none,
+/// and blocks travel whole.
+pub const PAGES: &str = "alula-transfer-pages";
 /// The name of the install log among the extras.
 pub const INSTALL_LOG: &str = "install.log";
 /// What the names of backups end with there.
@@ -146,12 +149,13 @@ impl Session {
         self.checked(answer).await?.json().await.map_err(|error| self.connection(&error))
     }
 
-    /// Sends a manifest. The list of missing blocks goes into `missing`.
+    /// Sends a manifest. The list of missing blocks, and the hashes of pages behind it, go into `missing`.
     ///
     /// # Errors
     /// The connection, or another answer.
     pub async fn manifest(&self, part: TransferPart, body: PipeReceiver, missing: PipeSender) -> Result<(), SendError> {
-        let answer = self.send(self.request(Method::POST, &format!("/{part}/manifest"))?, body).await?;
+        let request = self.request(Method::POST, &format!("/{part}/manifest"))?.header(PAGES, "1");
+        let answer = self.send(request, body).await?;
         let mut pieces = answer.bytes_stream();
         loop {
             let piece = tokio::time::timeout(STALL, pieces.next()).await.map_err(|_| self.stalled("given any data"))?;

@@ -30,7 +30,7 @@ use crate::reconcile::receptions::{Reception, VERIFIED, complete_verified};
 use crate::replication::ReplicationError;
 use crate::tasks::Blocking;
 use crate::transfer::{
-    Destination, PipeReader, ReceiveError, SESSIONS, SessionPhase, SessionRequest, SessionState, TransferPart,
+    Destination, PAGES, PipeReader, ReceiveError, SESSIONS, SessionPhase, SessionRequest, SessionState, TransferPart,
     Verification, pipe,
 };
 
@@ -119,13 +119,16 @@ pub async fn cancel(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// `POST /api/transfers/session/{server}/{part}/manifest`: answered by the list of missing blocks.
+/// `POST /api/transfers/session/{server}/{part}/manifest`: answered by the list of missing blocks, and for a source that can use them by the
+/// hashes of pages.
 pub async fn manifest(
     Started(api): Started,
     Path((server, part)): Path<(String, String)>,
     request: Request,
 ) -> Result<Body, ApiError> {
-    let file = store(&api, &server, &part, request, Reception::manifest).await?;
+    let with_pages = request.headers().contains_key(PAGES);
+    let receive = move |reception: &Reception, part, from| reception.manifest(part, from, with_pages);
+    let file = store(&api, &server, &part, request, receive).await?;
     let pieces = futures_util::stream::try_unfold(file, |file| async {
         let read = move || {
             let mut piece = vec![0; PIECE];

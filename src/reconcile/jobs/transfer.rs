@@ -131,7 +131,7 @@ async fn send_rounds(
         log.line("Preparing to stream server data to destination...");
     }
     let files = run.context.operations.files().shared(run.server).await;
-    let sender = Arc::new(Sender::new(log.clone(), session, progress.clone(), files));
+    let sender = Arc::new(Sender::new(log.clone(), session, progress.clone(), files, token));
     let mut sending = Box::pin(sender.deliver(outgoing, rounds.phase));
     let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + PROGRESS_INTERVAL, PROGRESS_INTERVAL);
     let reached = loop {
@@ -273,6 +273,7 @@ async fn end(run: &JobRun, transfer: &Transfer, sent: Result<String, String>) ->
         }
     };
     context.store.run(move |store| store.commit(server, record)).await?;
+    context.servers.drop_sent_manifests(server);
     let (reason, text) = match succeeded {
         true => (Reason::TransferCompleted, format!("the server was sent to another node: {message}")),
         false => (Reason::TransferFailed, format!("the server was not transferred: {message}")),

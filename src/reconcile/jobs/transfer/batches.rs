@@ -1,74 +1,87 @@
-//! What a destination lacks, in pieces that are sent and acknowledged at once.
+//! What a destination lacks, in pieces that several connections take.
 
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Seek};
 
 use crate::files::ScratchFile;
-use crate::replication::{BLOCK, Content, ManifestReader, MissingReader, ReplicationError, Span};
+use crate::replication::{BLOCK, Content, ManifestReader, MissingReader, PageReader, ReplicationError, Span};
 
-/// Blocks of a batch: few enough that a break costs little.
-const BLOCKS: u64 = 16;
-/// Files of a batch that are smaller than a block.
-const FILES: usize = 1000;
-/// Bytes of a batch.
-const BYTES: u64 = BLOCKS * BLOCK;
+/// Blocks of one file that are taken at once.
+const BLOCKS: u32 = 16;
 
 /// The missing blocks of a round, in the order of its manifest.
 pub(super) struct Batches {
     manifest: ManifestReader<BufReader<File>>,
     missing: MissingReader<BufReader<File>>,
+    pages: PageReader<BufReader<File>>,
     /// The entries that were read.
     read: u64,
     bytes: u64,
-    /// What of the entry before does not fit into its batch.
-    rest: Vec<(Span, u64)>,
+    /// What of the entry before was not taken.
+    rest: Vec<Rest>,
+}
+
+/// Missing blocks of one file.
+struct Rest {
+    path: Vec<u8>,
+    entry: u64,
+    size: u64,
+    first: u32,
+    count: u32,
 }
 
 impl Batches {
-    /// Reads a list once, to check it.
-    pub(super) fn new(manifest: &ScratchFile, missing: &ScratchFile) -> Result<Self, ReplicationError> {
-        let mut batches = Self::at_begin(manifest, missing)?;
-        let mut bytes = 0;
+    /// Reads an answer once, to check it.
+    pub(super) fn new(manifest: &ScratchFile, answer: &ScratchFile) -> Result<Self, ReplicationError> {
+        let failed = |source: io::Error| ReplicationError::Io { action: "read a file of a round", source };
+        let list = || Ok::<_, ReplicationError>(MissingReader::new(answer.reader().map_err(failed)?));
+        let mut ended = list()?;
+        while ended.next_runs()?.is_some() {}
+        let end = ended.into_source().stream_position().map_err(failed)?;
+        let at_begin = || {
+            let mut pages = answer.reader().map_err(failed)?;
+            pages.seek(io::SeekFrom::Start(end)).map_err(failed)?;
+            Ok::<_, ReplicationError>(Self {
+                manifest: ManifestReader::local(manifest.reader().map_err(failed)?),
+                missing: list()?,
+                pages: PageReader::new(pages)?,
+                read: 0,
+                bytes: 0,
+                rest: Vec::new(),
+            })
+        };
+        let (mut batches, mut bytes) = (at_begin()?, 0);
         while let Some((_, length)) = batches.next_span()? {
             bytes += length;
         }
-        Ok(Self { bytes, ..Self::at_begin(manifest, missing)? })
+        batches.pages.finish()?;
+        Ok(Self { bytes, ..at_begin()? })
     }
 
-    fn at_begin(manifest: &ScratchFile, missing: &ScratchFile) -> Result<Self, ReplicationError> {
-        let failed = |source: io::Error| ReplicationError::Io { action: "read a file of a round", source };
-        Ok(Self {
-            manifest: ManifestReader::local(manifest.reader().map_err(failed)?),
-            missing: MissingReader::new(missing.reader().map_err(failed)?),
-            read: 0,
-            bytes: 0,
-            rest: Vec::new(),
-        })
-    }
-
-    /// The bytes of all batches.
+    /// The bytes of all missing blocks.
     pub(super) fn missing_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The next blocks to send. `None`: all are taken.
-    pub(super) fn next_batch(&mut self) -> Result<Option<Vec<Span>>, ReplicationError> {
-        let (mut spans, mut bytes) = (Vec::new(), 0);
-        while bytes < BYTES && spans.len() < FILES {
-            let Some((span, length)) = self.next_span()? else { break };
-            bytes += length;
-            spans.push(span);
+    /// The next blocks to send, all of one file, and their bytes. `None`: all are taken.
+    pub(super) fn next_span(&mut self) -> Result<Option<(Span, u64)>, ReplicationError> {
+        if self.rest.is_empty() && !self.next_entry()? {
+            return Ok(None);
         }
-        Ok((!spans.is_empty()).then_some(spans))
+        let Some(Rest { path, entry, size, first, count }) = self.rest.pop() else { return Ok(None) };
+        let (taken, pages) = self.pages.take(entry, size, (first, count.min(BLOCKS)))?;
+        if count > taken {
+            self.rest.push(Rest { path: path.clone(), entry, size, first: first + taken, count: count - taken });
+        }
+        let (first, count) = (u64::from(first), u64::from(taken));
+        let bytes = ((first + count) * BLOCK).min(size) - first * BLOCK;
+        Ok(Some((Span { path, first, count, pages }, bytes)))
     }
 
-    /// Some blocks of one file, and their bytes.
-    fn next_span(&mut self) -> Result<Option<(Span, u64)>, ReplicationError> {
-        if let Some(span) = self.rest.pop() {
-            return Ok(Some(self.cut(span)));
-        }
+    /// Reads the missing blocks of an entry. `false` is the end.
+    fn next_entry(&mut self) -> Result<bool, ReplicationError> {
         let invalid = |why| ReplicationError::Invalid { what: "list of missing blocks", why };
-        let Some((number, runs)) = self.missing.next_runs()? else { return Ok(None) };
+        let Some((number, runs)) = self.missing.next_runs()? else { return Ok(false) };
         let entry = loop {
             let entry = self.manifest.next_entry()?.ok_or_else(|| invalid("it names more than there is"))?;
             self.read += 1;
@@ -80,23 +93,11 @@ impl Batches {
             return Err(invalid("it names something that is no file"));
         };
         for (first, count) in runs.into_iter().rev() {
-            let (first, count) = (u64::from(first), u64::from(count));
-            if first + count > blocks.len() as u64 {
+            if u64::from(first) + u64::from(count) > blocks.len() as u64 {
                 return Err(invalid("it names more blocks than a file has"));
             }
-            self.rest.push((Span { path: entry.path.clone(), first, count }, size));
+            self.rest.push(Rest { path: entry.path.clone(), entry: number, size, first, count });
         }
-        let Some(span) = self.rest.pop() else { return Ok(None) };
-        Ok(Some(self.cut(span)))
-    }
-
-    fn cut(&mut self, (span, size): (Span, u64)) -> (Span, u64) {
-        let Span { path, first, count } = span;
-        let taken = count.min(BLOCKS);
-        if count > taken {
-            self.rest.push((Span { path: path.clone(), first: first + taken, count: count - taken }, size));
-        }
-        let bytes = ((first + taken) * BLOCK).min(size) - first * BLOCK;
-        (Span { path, first, count: taken }, bytes)
+        Ok(true)
     }
 }

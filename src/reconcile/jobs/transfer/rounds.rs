@@ -3,12 +3,14 @@
 //! After a break the destination is asked what it has: nothing that is on its disk is sent again.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::batches::Batches;
 use super::extras::Extras;
@@ -18,20 +20,26 @@ use crate::files::{DiskAccount, FilesError, ScratchFile};
 use crate::model::{Outgoing, RoundPhase};
 use crate::progress::Progress;
 use crate::reconcile::file_locks::FilesLock;
+use crate::reconcile::server_state::SentManifests;
 use crate::replication::{
-    FrameWriter, ManifestReader, ManifestWriter, ReplicationError, Scan, Summary, scan, send_blocks, send_manifest,
+    FrameWriter, ManifestReader, ManifestWriter, ReplicationError, Scan, Span, Summary, longest_answer, scan, send_blocks,
+    send_manifest,
 };
 use crate::tasks::Blocking;
 use crate::transfer::{SendError, Session, SessionPhase, TransferPart, pipe};
 
 /// Connections that send blocks at the same time.
 const CONNECTIONS: usize = 4;
+/// Bytes that are sent and acknowledged at once: few enough that a break costs little.
+const BATCH: u64 = 16 << 20;
+/// The most bytes of files that are read for them.
+const MAX_READ: u64 = 16 * BATCH;
+/// The most files that they are of.
+const FILES: usize = 1000;
 /// Pages that a program has mapped are written back, and the file's time is set, before they are this old.
 const SETTLES_AFTER: Duration = Duration::from_secs(60);
-/// A rest of this size, in bytes, is sent when the server has ended.
-const SMALL: u64 = 64 << 20;
-/// The same, as the time that it takes.
-const SMALL_TIME: f64 = 2.0;
+/// A rest that takes so many seconds is sent when the server has ended.
+const SMALL: f64 = 2.0;
 /// A rest that is still this part of the one before does not shrink.
 const SHRINKS: f64 = 0.9;
 /// The most rounds while the server runs.
@@ -86,7 +94,7 @@ pub(super) struct Sender {
     /// Work that goes on when the job was dropped has it.
     files: FilesLock,
     /// The latest manifest of each part.
-    former: [Mutex<Option<Arc<ScratchFile>>>; 2],
+    former: Arc<SentManifests>,
     /// When the destination last acknowledged something.
     acknowledged: Mutex<Instant>,
 }
@@ -94,13 +102,17 @@ pub(super) struct Sender {
 /// A round that was sent.
 struct Round {
     summary: Summary,
+    /// Bytes of blocks that differed.
     missing: u64,
+    /// Bytes that have travelled for them.
+    sent: u64,
     seconds: f64,
 }
 
 impl Sender {
-    pub(super) fn new(log: Log, session: Session, progress: Progress, files: FilesLock) -> Self {
-        Self { log, session, progress, files, former: Default::default(), acknowledged: Mutex::new(Instant::now()) }
+    pub(super) fn new(log: Log, session: Session, progress: Progress, files: FilesLock, token: Uuid) -> Self {
+        let former = log.context.servers.sent_manifests(log.server, token);
+        Self { log, session, progress, files, former, acknowledged: Mutex::new(Instant::now()) }
     }
 
     /// Sends until the server has to be stopped, or is there. Continues after each break.
@@ -161,15 +173,14 @@ impl Sender {
         for number in 1..=MAX_ROUNDS {
             let round = self.round(TransferPart::Files, self.files()?).await?;
             self.log.line(&format!(
-                "Round {number}: {} of {} bytes differed, and were sent in {:.1} seconds.",
-                round.missing, round.summary.bytes, round.seconds
+                "Round {number}: blocks with {} of {} bytes differed; {} bytes were sent for them in {:.1} seconds.",
+                round.missing, round.summary.bytes, round.sent, round.seconds
             ));
-            let is_small = round.missing <= SMALL || round.seconds <= SMALL_TIME;
-            let shrinks = before.is_none_or(|before: u64| (round.missing as f64) < before as f64 * SHRINKS);
-            if is_small || !shrinks {
+            let shrinks = before.is_none_or(|before: u64| (round.sent as f64) < before as f64 * SHRINKS);
+            if round.seconds <= SMALL || !shrinks {
                 return Ok(());
             }
-            before = Some(round.missing);
+            before = Some(round.sent);
         }
         Ok(())
     }
@@ -177,7 +188,8 @@ impl Sender {
     async fn send_last(self: &Arc<Self>) -> Result<String, NotSent> {
         for _ in 0..MAX_LAST_ROUNDS {
             let round = self.round(TransferPart::Files, self.files()?).await?;
-            self.log.line(&format!("Last round: {} bytes differed.", round.missing));
+            let Round { missing, sent, .. } = round;
+            self.log.line(&format!("Last round: blocks with {missing} bytes differed; {sent} bytes were sent for them."));
             match self.session.finish(TransferPart::Files, &round.summary.root).await {
                 // It has compared what it has: another round sends what differs.
                 Err(SendError::Rejected { status, .. }) if status == http::StatusCode::CONFLICT => {}
@@ -195,15 +207,15 @@ impl Sender {
     async fn round(self: &Arc<Self>, part: TransferPart, origin: Origin) -> Result<Round, NotSent> {
         let (scanning, at) = (self.clone(), origin.clone());
         let (manifest, summary) = Blocking::Pool.run(move || scanning.scan(part, &at)).await?;
-        let missing = self.send_manifest(part, &manifest).await?;
+        let answer = self.send_manifest(part, &manifest, longest_answer(&summary)).await?;
         self.note_acknowledged();
-        let batches = Blocking::Pool.run(move || Batches::new(&manifest, &missing)).await?;
+        let batches = Blocking::Pool.run(move || Batches::new(&manifest, &answer)).await?;
         let total = batches.missing_bytes();
         self.progress.set_total(self.progress.done() + total);
         let began = Instant::now();
         let batches = Arc::new(Mutex::new(batches));
-        try_join_all((0..CONNECTIONS).map(|_| self.send_batches(part, &origin, &batches))).await?;
-        Ok(Round { summary, missing: total, seconds: began.elapsed().as_secs_f64() })
+        let sent = try_join_all((0..CONNECTIONS).map(|_| self.send_batches(part, &origin, &batches))).await?;
+        Ok(Round { summary, missing: total, sent: sent.iter().sum(), seconds: began.elapsed().as_secs_f64() })
     }
 
     fn scan(&self, part: TransferPart, origin: &Origin) -> Result<(Arc<ScratchFile>, Summary), NotSent> {
@@ -225,8 +237,13 @@ impl Sender {
         Ok((file, summary))
     }
 
-    /// Returns the list of missing blocks.
-    async fn send_manifest(&self, part: TransferPart, manifest: &ScratchFile) -> Result<ScratchFile, NotSent> {
+    /// Returns the answer: the list of missing blocks, and the hashes of pages.
+    async fn send_manifest(
+        &self,
+        part: TransferPart,
+        manifest: &ScratchFile,
+        longest: u64,
+    ) -> Result<ScratchFile, NotSent> {
         let list = self.log.context.node.layout.scratch_file(self.log.server)?;
         let from = manifest.reader().map_err(scratch)?;
         let ((sender, body), (answer, receiver)) = (pipe(), pipe());
@@ -239,9 +256,15 @@ impl Sender {
         });
         let read = Blocking::Pool.run(move || {
             let mut to = list.writer();
-            let copied = io::copy(&mut receiver.into_reader(), &mut to).and_then(|_| to.flush());
+            let mut from = receiver.into_reader().take(longest + 1);
+            let copied = io::copy(&mut from, &mut to).and_then(|length| to.flush().map(|()| length));
             drop(to);
-            copied.map_err(scratch).map(|()| list)
+            match copied.map_err(scratch)? {
+                length if length > longest => {
+                    Err(ReplicationError::Invalid { what: "list of missing blocks", why: "it is too long" })
+                }
+                _ => Ok(list),
+            }
         });
         let (sent, written, read) = tokio::join!(self.session.manifest(part, body, answer), write, read);
         sent?;
@@ -249,38 +272,36 @@ impl Sender {
         Ok(read?)
     }
 
+    /// Sends batches over one connection after another, as long as there are blocks. Returns the bytes.
     async fn send_batches(
         &self,
         part: TransferPart,
         origin: &Origin,
         batches: &Arc<Mutex<Batches>>,
-    ) -> Result<(), NotSent> {
+    ) -> Result<u64, NotSent> {
+        let mut bytes = 0;
         loop {
             let next = batches.clone();
-            let take = move || next.lock().unwrap_or_else(PoisonError::into_inner).next_batch();
-            let Some(spans) = Blocking::Pool.run(take).await? else { return Ok(()) };
+            let Some(first) = Blocking::Pool.run(move || take(&next)).await? else { return Ok(bytes) };
             let (sender, body) = pipe();
             let (origin, progress, files) = (origin.clone(), self.progress.clone(), self.files.clone());
+            let batches = batches.clone();
             let write = Blocking::Pool.run(move || {
                 let _files = files;
                 let mut frames = FrameWriter::new(sender.into_writer())?;
-                let bytes = match &origin {
-                    Origin::Files(tree) => {
-                        send_blocks(|path| tree.open(path), &spans, &mut frames, progress.cancelled())
-                    }
-                    Origin::Extras(extras) => {
-                        send_blocks(|path| extras.open(path), &spans, &mut frames, progress.cancelled())
-                    }
-                }?;
+                let read = write_batch(&origin, first, &batches, &mut frames, progress.cancelled())?;
+                let sent = frames.sent();
                 let mut pipe = frames.finish()?;
                 pipe.flush().map_err(scratch)?;
                 // A destination may answer as soon as it has read the last frame.
                 let _closed = pipe.finish();
-                Ok::<_, ReplicationError>(bytes)
+                Ok::<_, ReplicationError>((read, sent))
             });
-            let (sent, written) = tokio::join!(self.session.blocks(part, body), write);
-            sent?;
-            self.progress.add(written?);
+            let (answered, written) = tokio::join!(self.session.blocks(part, body), write);
+            answered?;
+            let (read, sent) = written?;
+            self.progress.add(read);
+            bytes += sent;
             self.note_acknowledged();
         }
     }
@@ -305,6 +326,42 @@ impl Sender {
 enum Origin {
     Files(Tree),
     Extras(Extras),
+}
+
+impl Origin {
+    fn send<W: Write>(
+        &self,
+        span: Span,
+        to: &mut FrameWriter<W>,
+        cancelled: &AtomicBool,
+    ) -> Result<u64, ReplicationError> {
+        match self {
+            Self::Files(tree) => send_blocks(|path| tree.open(path), &[span], to, cancelled),
+            Self::Extras(extras) => send_blocks(|path| extras.open(path), &[span], to, cancelled),
+        }
+    }
+}
+
+fn take(batches: &Mutex<Batches>) -> Result<Option<(Span, u64)>, ReplicationError> {
+    batches.lock().unwrap_or_else(PoisonError::into_inner).next_span()
+}
+
+/// Writes blocks, and those that follow, until they are enough for one acknowledgement. Returns the bytes that were read.
+fn write_batch<W: Write>(
+    origin: &Origin,
+    first: (Span, u64),
+    batches: &Mutex<Batches>,
+    to: &mut FrameWriter<W>,
+    cancelled: &AtomicBool,
+) -> Result<u64, ReplicationError> {
+    let (mut next, mut count, mut read) = (Some(first), 0, 0);
+    while let Some((span, _)) = next {
+        read += origin.send(span, to, cancelled)?;
+        count += 1;
+        let is_enough = to.sent() >= BATCH || read >= MAX_READ || count >= FILES;
+        next = if is_enough { None } else { take(batches)? };
+    }
+    Ok(read)
 }
 
 fn scratch(source: io::Error) -> ReplicationError {
