@@ -92,6 +92,29 @@ async fn a_link_that_is_cut_ten_times_costs_little() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_that_have_changed_travel_and_not_their_blocks() {
+    const WORLD: usize = 32 << 20;
+    const PAGES: usize = 200;
+    let (source, destination) = (source().await, Node::new().await);
+    let world = source.data().join("world/region/large");
+    std::fs::write(&world, noise(WORLD)).unwrap();
+    let link = Link::to(&destination.url()).await;
+    link.expect(Mishap::Hold, "/files/finish");
+    sent_over(&source, &destination, &link).await;
+    wait("all of it was sent", || link.has_happened()).await;
+    let before = link.passed();
+    // Something in each block.
+    let file = std::fs::File::options().write(true).open(&world).unwrap();
+    for (number, page) in noise(PAGES * 4096).chunks(4096).enumerate() {
+        file.write_all_at(page, (number * 41 * 4096 % WORLD) as u64).unwrap();
+    }
+    link.cut();
+    arrived(&source, &destination, &source.data()).await;
+    let passed = link.passed() - before;
+    assert!(passed < (PAGES * (4096 + 200) + 20_000) as u64, "{passed} for {PAGES} pages");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_runs_while_it_is_sent_and_what_it_changes_goes_along() {
     let (source, destination) = (source().await, Node::new().await);
     let data = source.data();
