@@ -35,7 +35,7 @@ mod socket;
 mod timezone;
 mod update;
 
-pub use backups::{AllowedHosts, BackupsConfig};
+pub use backups::{AllowedHosts, BackupsConfig, TransferLimits};
 pub use configure::{ConfigureError, write_configuration};
 pub use directories::Directories;
 pub use environment::{Variables, process_variables};

@@ -53,9 +53,22 @@ impl BackupsConfig {
     }
 }
 
-/// Bytes per second of all transfers together, from the file's MiB per second.
-pub(super) fn transfer_limit(file: &TransfersFile, lenient: &mut Lenient) -> Option<u64> {
-    limit("system.transfers.download_limit", file.download_limit, lenient)
+/// Bytes per second of all servers that come together, and of all that leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct TransferLimits {
+    pub download: Option<u64>,
+    pub upload: Option<u64>,
+}
+
+impl TransferLimits {
+    /// From the file's MiB per second.
+    pub(super) fn resolve(file: &TransfersFile, lenient: &mut Lenient) -> Self {
+        Self {
+            download: limit("system.transfers.download_limit", file.download_limit, lenient),
+            upload: limit("system.transfers.upload_limit", file.upload_limit, lenient),
+        }
+    }
 }
 
 /// The storage pool, where it is enabled and has a name that a header can have.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
-use super::backups::{storage_pool, transfer_limit};
+use super::backups::{TransferLimits, storage_pool};
 use super::environment::token;
 use super::file::{ConfigFile, DockerFile, PullPolicy, SystemFile, ThrottlesFile};
 use super::lenient::{Lenient, within};
@@ -94,8 +94,8 @@ pub struct NodeConfig {
     pub backups: BackupsConfig,
     /// Whether the files of a server that the panel deletes are kept for a while.
     pub keep_deleted_by_panel: bool,
-    /// Bytes per second of all transfers together; `None` for no limit.
-    pub transfer_limit: Option<u64>,
+    /// How fast servers come and leave; `None` for no limit.
+    pub transfer_limits: TransferLimits,
     /// The storage that this node shares with others: a server that is transferred between them is not copied.
     pub storage_pool: Option<String>,
     /// Passes that run at the same time.
@@ -237,7 +237,7 @@ impl NodeConfig {
         let files = FilesConfig::resolve(file, lenient);
         let backups = BackupsConfig::resolve(&system.backups, lenient);
         let backup_schedules = lenient.require(schedules::resolve(&alula.backups, &timezone));
-        let transfer_limit = transfer_limit(&system.transfers, lenient);
+        let transfer_limits = TransferLimits::resolve(&system.transfers, lenient);
         let invalid = std::mem::take(&mut lenient.1);
         if !invalid.is_empty() {
             return Err(invalid);
@@ -298,7 +298,7 @@ impl NodeConfig {
             remove_backups_on_server_delete: system.backups.remove_backups_on_server_delete,
             backups,
             keep_deleted_by_panel: alula.trash.panel,
-            transfer_limit,
+            transfer_limits,
             storage_pool: storage_pool(&system.transfers),
             workers,
             concurrent_installs,

@@ -193,7 +193,7 @@ fn invalid_values_that_wings_starts_with_are_replaced() {
 fn values_that_have_no_effect_here_are_never_refused() {
     for text in [
         "system: {openat_mode: bogus}",
-        "system: {backups: {write_limit: -1, upload_limit: -1}, transfers: {download_limit: -1}}",
+        "system: {backups: {write_limit: -1, upload_limit: -1}, transfers: {download_limit: -1, upload_limit: -1}}",
         "docker: {system_ips: [nowhere], network: {driver: bogus, IPv6: false, interfaces: {v6: {subnet: x}}}}",
         "docker: {log_config: {type: bogus, config: {a: b}}, registries: {'': {}, '::': {username: a}}}",
         "docker: {overhead: {multipliers: {1_024: 1.2, 0x800: 1.1}}}",

@@ -29,7 +29,8 @@ pub struct RunningOperations {
     uploads: Uploads,
     files: FileLocks,
     pressure: IoPressure,
-    transfer_rate: Arc<Rate>,
+    download_rate: Arc<Rate>,
+    upload_rate: Arc<Rate>,
     transfers: Transfers,
 }
 
@@ -68,7 +69,8 @@ impl RunningOperations {
             running: Arc::default(),
             backups: Semaphore::new(node.backups.concurrent.max(1)),
             backup_rate: Rate::new(node.backups.write_limit),
-            transfer_rate: Arc::new(Rate::new(node.transfer_limit)),
+            download_rate: Arc::new(Rate::new(node.transfer_limits.download)),
+            upload_rate: Arc::new(Rate::new(node.transfer_limits.upload)),
             transfers: Transfers::new(ignore_certificate_errors),
             uploads: Uploads::new(clock, blocking, rate, ignore_certificate_errors),
             files: FileLocks::default(),
@@ -97,8 +99,13 @@ impl RunningOperations {
     }
 
     /// The rate at which servers are received.
-    pub fn transfer_rate(&self) -> &Arc<Rate> {
-        &self.transfer_rate
+    pub fn download_rate(&self) -> &Arc<Rate> {
+        &self.download_rate
+    }
+
+    /// The rate at which servers are sent.
+    pub fn upload_rate(&self) -> &Arc<Rate> {
+        &self.upload_rate
     }
 
     /// Transfers to other nodes.

@@ -2,11 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::sync::mpsc;
+
+use crate::rate::Rate;
 
 /// Pieces that wait for the other side.
 const PIECES: usize = 4;
@@ -54,9 +57,9 @@ impl PipeSender {
         self.0.send(Piece::End).await.map_err(|_| Closed)
     }
 
-    /// The same for a thread.
-    pub fn into_writer(self) -> PipeWriter {
-        PipeWriter { sender: self, piece: BytesMut::new() }
+    /// The same for a thread, at a rate.
+    pub fn into_writer(self, rate: &Arc<Rate>) -> PipeWriter {
+        PipeWriter { sender: self, piece: BytesMut::new(), rate: rate.clone() }
     }
 }
 
@@ -64,6 +67,7 @@ impl PipeSender {
 pub struct PipeWriter {
     sender: PipeSender,
     piece: BytesMut,
+    rate: Arc<Rate>,
 }
 
 impl PipeWriter {
@@ -92,6 +96,7 @@ impl Write for PipeWriter {
             return Ok(());
         }
         let piece = std::mem::take(&mut self.piece).freeze();
+        self.rate.take_blocking(piece.len() as u64);
         self.sender.0.blocking_send(Piece::Bytes(piece)).map_err(|_| closed())
     }
 }
@@ -172,13 +177,17 @@ mod tests {
     use super::*;
     use crate::tasks::Blocking;
 
+    fn unlimited() -> Arc<Rate> {
+        Arc::new(Rate::new(None))
+    }
+
     #[tokio::test]
     async fn bytes_arrive_in_order_in_both_directions() {
         let content: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
         let (sender, receiver) = pipe();
         let written = content.clone();
         let write = Blocking::Pool.run(move || {
-            let mut writer = sender.into_writer();
+            let mut writer = sender.into_writer(&unlimited());
             written.chunks(777).try_for_each(|chunk| writer.write_all(chunk))?;
             writer.finish()
         });
@@ -216,7 +225,7 @@ mod tests {
         drop(receiver);
         assert_eq!(sender.send(Bytes::from_static(b"a")).await, Err(Closed));
         let written = Blocking::Pool.run(move || {
-            let mut writer = sender.into_writer();
+            let mut writer = sender.into_writer(&unlimited());
             writer.write_all(&[0; 3 * PIECE])
         });
         assert_eq!(written.await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -322,7 +322,7 @@ async fn a_daemon_that_dies_at_the_last_steps_leaves_nothing_or_what_was_there()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rate_at_which_a_server_comes_is_limited() {
-    let node = Node::with_config(|config| config.transfer_limit = Some(200_000)).await;
+    let node = Node::with_config(|config| config.transfer_limits.download = Some(200_000)).await;
     let noise: Vec<u8> = (0..100_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let files = archive(&[("big", &noise)]);
     assert!(files.len() > 250_000, "{}", files.len());

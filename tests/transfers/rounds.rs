@@ -242,3 +242,18 @@ async fn a_session_admits_its_source_only() {
     link.cut();
     arrived(&source, &destination, &source.data()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_at_which_a_server_leaves_is_limited() {
+    let source = Node::with_config(|config| config.transfer_limits.upload = Some(200_000)).await;
+    let destination = Node::new().await;
+    source.add_server();
+    let content = noise(300_000);
+    std::fs::write(source.data().join("noise"), &content).unwrap();
+    let began = std::time::Instant::now();
+    let token = destination.token("one", json!({}));
+    assert_eq!(source.send_to(&destination.url(), &token, json!([])).await, StatusCode::ACCEPTED);
+    wait("the panel has it", || destination.reported() == [true]).await;
+    assert!(began.elapsed() > std::time::Duration::from_millis(500), "{:?}", began.elapsed());
+    assert_eq!(std::fs::read(destination.data().join("noise")).unwrap(), content);
+}

@@ -81,7 +81,7 @@ impl Reception {
             token,
             limit,
             denylist: rules,
-            rate: context.operations.transfer_rate().clone(),
+            rate: context.operations.download_rate().clone(),
             progress,
         };
         Ok(Self { held: Arc::new(held), token, shared, destination })

@@ -270,7 +270,7 @@ impl Found {
             limit: manifest.spec.settings.build.disk_limit(),
             // What the egg denies its users belongs to the server, too.
             denylist: Arc::new(Denylist::default()),
-            rate: context.operations.transfer_rate().clone(),
+            rate: context.operations.download_rate().clone(),
             progress: crate::progress::Progress::new(),
         })
     }

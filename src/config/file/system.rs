@@ -142,6 +142,8 @@ section! {
     struct TransfersFile {
         /// MiB per second; below 1 is unlimited.
         "download_limit" download_limit: i64 = 0,
+        /// MiB per second of all servers that leave together; below 1 is unlimited.
+        "upload_limit" upload_limit: i64 = 0,
         "storage_pool" storage_pool: StoragePoolFile = StoragePoolFile::default(),
     }
 }

@@ -80,6 +80,7 @@ fn table() -> Vec<(&'static str, Value, Value)> {
         ("system.backups.upload_limit", json!(0), json!(20)),
         ("system.backups.remove_backups_on_server_delete", json!(true), json!(false)),
         ("system.transfers.download_limit", json!(0), json!(20)),
+        ("system.transfers.upload_limit", json!(0), json!(20)),
         ("system.transfers.storage_pool.enabled", json!(false), json!(true)),
         ("system.transfers.storage_pool.pool_name", json!(""), json!("nfs")),
         ("system.openat_mode", json!("auto"), json!("openat2")),

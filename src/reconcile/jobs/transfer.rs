@@ -223,9 +223,10 @@ async fn stream(run: &JobRun, outgoing: &Outgoing, progress: &Progress) -> Resul
     let sending = Sending { log: log.clone(), backups: outgoing.backups.clone(), progress: progress.clone() };
     // Always on threads: the two sides wait for each other.
     let files = context.operations.files().shared(run.server).await;
+    let rate = context.operations.upload_rate().clone();
     let write = Blocking::Pool.run(move || {
         let _files = files;
-        sending.write(sender.into_writer(), boundary)
+        sending.write(sender.into_writer(&rate), boundary)
     });
     let mut send = Box::pin(context.operations.transfers().send(&target, &content_type, receiver));
     tokio::pin!(write);

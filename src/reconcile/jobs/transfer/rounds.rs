@@ -19,6 +19,7 @@ use crate::files::tree::Tree;
 use crate::files::{DiskAccount, FilesError, ScratchFile};
 use crate::model::{Outgoing, RoundPhase};
 use crate::progress::Progress;
+use crate::rate::Rate;
 use crate::reconcile::file_locks::FilesLock;
 use crate::reconcile::server_state::SentManifests;
 use crate::replication::{
@@ -245,10 +246,10 @@ impl Sender {
         longest: u64,
     ) -> Result<ScratchFile, NotSent> {
         let list = self.log.context.node.layout.scratch_file(self.log.server)?;
-        let from = manifest.reader().map_err(scratch)?;
+        let (from, rate) = (manifest.reader().map_err(scratch)?, self.upload_rate());
         let ((sender, body), (answer, receiver)) = (pipe(), pipe());
         let write = Blocking::Pool.run(move || {
-            let mut pipe = send_manifest(from, sender.into_writer())?;
+            let mut pipe = send_manifest(from, sender.into_writer(&rate))?;
             pipe.flush().map_err(scratch)?;
             // As below.
             let _closed = pipe.finish();
@@ -285,10 +286,10 @@ impl Sender {
             let Some(first) = Blocking::Pool.run(move || take(&next)).await? else { return Ok(bytes) };
             let (sender, body) = pipe();
             let (origin, progress, files) = (origin.clone(), self.progress.clone(), self.files.clone());
-            let batches = batches.clone();
+            let (batches, rate) = (batches.clone(), self.upload_rate());
             let write = Blocking::Pool.run(move || {
                 let _files = files;
-                let mut frames = FrameWriter::new(sender.into_writer())?;
+                let mut frames = FrameWriter::new(sender.into_writer(&rate))?;
                 let read = write_batch(&origin, first, &batches, &mut frames, progress.cancelled())?;
                 let sent = frames.sent();
                 let mut pipe = frames.finish()?;
@@ -304,6 +305,10 @@ impl Sender {
             bytes += sent;
             self.note_acknowledged();
         }
+    }
+
+    fn upload_rate(&self) -> Arc<Rate> {
+        self.log.context.operations.upload_rate().clone()
     }
 
     fn files(&self) -> Result<Origin, NotSent> {
