@@ -30,7 +30,7 @@ pub use manifest::{ManifestReader, ManifestWriter, Summary, receive_manifest, se
 pub use missing::{MissingReader, MissingWriter};
 pub use pages::{PageReader, PageWriter, Pages, longest_answer};
 pub use prepare::prepare;
-pub use scan::{Scan, scan, scan_files};
+pub use scan::{Scan, scan, scan_files, settled_before};
 
 /// Bytes of a block. A smaller file is one block.
 pub const BLOCK: u64 = 1 << 20;

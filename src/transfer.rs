@@ -23,5 +23,6 @@ pub use pipe::{Closed, PipeReader, PipeReceiver, PipeSender, PipeStream, PipeWri
 pub use receive::{Destination, ReceiveError, Received, ReceivedArchive, ReceivedBackup};
 pub use send::{POOL, SendError, Target, Transfers};
 pub use session::{
-    INSTALL_LOG, PAGES, SESSIONS, Session, SessionPhase, SessionRequest, SessionState, TransferPart, Verification, backup_of,
+    INSTALL_LOG, PAGES, SESSIONS, Session, SessionPhase, SessionRequest, SessionState, TransferPart, Verification,
+    backup_of,
 };

@@ -9,7 +9,6 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -21,8 +20,8 @@ use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, ServerId};
 use crate::rate::Rate;
 use crate::replication::{
-    Content, Entry, FrameReader, Hash, ManifestReader, ManifestWriter, MissingWriter, PageWriter, ReplicationError, Scan, Summary,
-    complete, prepare, receive_manifest, scan, store_blocks,
+    Content, Entry, FrameReader, Hash, ManifestReader, ManifestWriter, MissingWriter, PageWriter, ReplicationError,
+    Scan, Summary, complete, prepare, receive_manifest, scan, settled_before, store_blocks,
 };
 use crate::transfer::{Destination, INSTALL_LOG, ReceiveError, TransferPart, backup_of};
 
@@ -32,8 +31,6 @@ pub const VERIFIED: &str = "its files were verified before an interruption";
 const EXTRAS: &str = "extras";
 /// The most backups and logs.
 const MAX_EXTRAS: usize = 1002;
-/// Only this process writes into the trees, so that the clock's resolution is what a change may hide in.
-const SETTLES_AFTER: Duration = Duration::from_secs(1);
 
 /// The sessions that are open.
 #[derive(Debug, Default)]
@@ -281,10 +278,10 @@ impl Reception {
     /// What is in a tree, on disk.
     fn scan(&self, part: TransferPart) -> Result<ManifestReader<BufReader<File>>, ReceiveError> {
         let (tree, path, new) = (self.tree(part), self.path(part, "has"), self.path(part, "found"));
-        // What is hashed must not get lost afterwards.
-        tree.sync_file_system().map_err(ReplicationError::from)?;
+        // What is hashed must not get lost afterwards: it is on disk.
+        let settled_before = settled_before(tree)?;
         let scan_with = |former| {
-            let options = Scan { former, settles_after: SETTLES_AFTER, cancelled: self.at.progress.cancelled() };
+            let options = Scan { former, settled_before, cancelled: self.at.progress.cancelled() };
             let written = scan(tree, options, ManifestWriter::local(BufWriter::new(create(&new)?)))?;
             let mut file = written.0;
             let synced = file.flush().and_then(|()| file.get_ref().sync_all());

@@ -20,15 +20,29 @@ use crate::files::user_path::UserPath;
 /// The most files with several names whose names are known to belong together. Further ones are files of their own.
 const MAX_LINKED: usize = 1_000_000;
 
+/// More than the resolution of the times of files.
+const CLOCK: Duration = Duration::from_secs(1);
+
 /// How a tree is scanned.
 pub struct Scan<'a, R> {
     /// An earlier manifest of the same tree.
     pub former: Option<ManifestReader<R>>,
-    /// A file that was read is known to be unchanged later if its last change was this long before. Pages that a program has mapped
-    /// change a file's times only when they were written back.
-    pub settles_after: Duration,
+    /// A file that was read is known to be unchanged later if its last change was before this time, which is [`settled_before`] where a
+    /// program may have mapped it.
+    pub settled_before: SystemTime,
     /// Ends it early.
     pub cancelled: &'a AtomicBool,
+}
+
+/// Writes back what is in memory of a tree's file system. Files whose last change was before the time that is returned change their times
+/// with each later change: the kernel notes the first one to a page that a program has mapped, and then none until that is written back.
+///
+/// # Errors
+/// The disk fails.
+pub fn settled_before(tree: &Tree) -> Result<SystemTime, ReplicationError> {
+    let now = SystemTime::now();
+    tree.sync_file_system()?;
+    Ok(now - CLOCK)
 }
 
 /// Writes the manifest of a tree. Pipes, sockets and devices are left out.
@@ -78,7 +92,7 @@ pub fn scan_files<R: Read, W: Write>(
 struct Scanner<'a, R, W> {
     to: ManifestWriter<W>,
     former: Former<R>,
-    settles_after: Duration,
+    settled_before: SystemTime,
     cancelled: &'a AtomicBool,
     /// The first name of each file with several ones.
     linked: HashMap<(u64, u64), Vec<u8>>,
@@ -107,7 +121,7 @@ impl<'a, R: Read, W: Write> Scanner<'a, R, W> {
         Self {
             to,
             former: Former { manifest: options.former, next: None },
-            settles_after: options.settles_after,
+            settled_before: options.settled_before,
             cancelled: options.cancelled,
             linked: HashMap::new(),
             buffer: vec![0; BLOCK as usize],
@@ -149,7 +163,7 @@ impl<'a, R: Read, W: Write> Scanner<'a, R, W> {
 
     fn open_file(&mut self, path: &UserPath, file: &File, now: &tree::Entry) -> Result<(), ReplicationError> {
         let name = path.as_bytes().to_vec();
-        let settled = SystemTime::now().duration_since(now.changed).is_ok_and(|age| age >= self.settles_after);
+        let settled = now.changed < self.settled_before;
         let stamp = Stamp { changed: seconds(now.changed), inode: now.inode, device: now.device, settled };
         let known = self.former.unchanged(&name, now.size, &stamp)?;
         let content = match known {

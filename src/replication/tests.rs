@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -65,7 +65,8 @@ impl Pair {
 
     fn scan(&self, path: &Path, former: Option<&[u8]>) -> Vec<u8> {
         let former = former.map(ManifestReader::local);
-        let options = Scan { former, settles_after: Duration::ZERO, cancelled: &NEVER };
+        let settled_before = SystemTime::now() + Duration::from_secs(60);
+        let options = Scan { former, settled_before, cancelled: &NEVER };
         scan(&self.tree(path), options, ManifestWriter::local(Vec::new())).unwrap().0
     }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::try_join_all;
 use tokio::time::Instant;
@@ -23,8 +23,8 @@ use crate::rate::Rate;
 use crate::reconcile::file_locks::FilesLock;
 use crate::reconcile::server_state::SentManifests;
 use crate::replication::{
-    FrameWriter, ManifestReader, ManifestWriter, ReplicationError, Scan, Span, Summary, longest_answer, scan, send_blocks,
-    send_manifest,
+    FrameWriter, ManifestReader, ManifestWriter, ReplicationError, Scan, Span, Summary, longest_answer, scan,
+    send_blocks, send_manifest, settled_before,
 };
 use crate::tasks::Blocking;
 use crate::transfer::{SendError, Session, SessionPhase, TransferPart, pipe};
@@ -37,8 +37,8 @@ const BATCH: u64 = 16 << 20;
 const MAX_READ: u64 = 16 * BATCH;
 /// The most files that they are of.
 const FILES: usize = 1000;
-/// Pages that a program has mapped are written back, and the file's time is set, before they are this old.
-const SETTLES_AFTER: Duration = Duration::from_secs(60);
+/// Backups that were not changed for this long are complete.
+const EXTRAS_SETTLE: Duration = Duration::from_secs(60);
 /// A rest that takes so many seconds is sent when the server has ended.
 const SMALL: f64 = 2.0;
 /// A rest that is still this part of the one before does not shrink.
@@ -190,7 +190,8 @@ impl Sender {
         for _ in 0..MAX_LAST_ROUNDS {
             let round = self.round(TransferPart::Files, self.files()?).await?;
             let Round { missing, sent, .. } = round;
-            self.log.line(&format!("Last round: blocks with {missing} bytes differed; {sent} bytes were sent for them."));
+            self.log
+                .line(&format!("Last round: blocks with {missing} bytes differed; {sent} bytes were sent for them."));
             match self.session.finish(TransferPart::Files, &round.summary.root).await {
                 // It has compared what it has: another round sends what differs.
                 Err(SendError::Rejected { status, .. }) if status == http::StatusCode::CONFLICT => {}
@@ -227,7 +228,7 @@ impl Sender {
         let former = slot.as_ref().map(|former| former.reader()).transpose().map_err(scratch)?;
         let options = Scan {
             former: former.map(ManifestReader::<BufReader<File>>::local),
-            settles_after: SETTLES_AFTER,
+            settled_before: origin.settled_before()?,
             cancelled: self.progress.cancelled(),
         };
         let summary = match origin {
@@ -334,6 +335,14 @@ enum Origin {
 }
 
 impl Origin {
+    fn settled_before(&self) -> Result<SystemTime, ReplicationError> {
+        match self {
+            Self::Files(tree) => settled_before(tree),
+            // No program maps them.
+            Self::Extras(_) => Ok(SystemTime::now() - EXTRAS_SETTLE),
+        }
+    }
+
     fn send<W: Write>(
         &self,
         span: Span,
