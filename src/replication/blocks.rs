@@ -84,6 +84,14 @@ impl<W: Write> FrameWriter<W> {
         self.sent
     }
 
+    /// Passes on what was written so far.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn flush(&mut self) -> Result<(), ReplicationError> {
+        self.sink.flush().map_err(ReplicationError::io(WRITE))
+    }
+
     /// Ends the frames.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ impl Pages {
                 _ => ranges.push(begin..end),
             }
         }
-        if count * 4 >= pages.len() * MOST { std::iter::once(0..end).collect() } else { ranges }
+        if count > 0 && count * 4 >= pages.len() * MOST { std::iter::once(0..end).collect() } else { ranges }
     }
 }
 

@@ -300,3 +300,15 @@ async fn a_run_is_as_old_as_it_was_seen_to_be_whatever_the_clock_says_later() {
     assert_eq!(observe("c1", again, moment(again)), Instant::now(), "it was started again");
     assert_eq!(observe("c2", start, moment(again)), Instant::now(), "another one, dated in the future");
 }
+
+#[test]
+fn the_manifests_of_a_transfer_stay_until_it_ends() {
+    let (states, one, other) = (states(), Uuid::from_u128(1), Uuid::from_u128(2));
+    let manifests = states.sent_manifests(id(1), one);
+    assert!(Arc::ptr_eq(&manifests, &states.sent_manifests(id(1), one)), "another run of its job has them");
+    assert!(!Arc::ptr_eq(&manifests, &states.sent_manifests(id(1), other)), "another transfer does not");
+    assert_eq!(Arc::strong_count(&manifests), 1);
+    let manifests = states.sent_manifests(id(1), other);
+    states.drop_sent_manifests(id(1));
+    assert_eq!(Arc::strong_count(&manifests), 1);
+}

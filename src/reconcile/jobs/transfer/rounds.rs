@@ -370,7 +370,12 @@ fn write_batch<W: Write>(
 ) -> Result<u64, ReplicationError> {
     let (mut next, mut count, mut read) = (Some(first), 0, 0);
     while let Some((span, _)) = next {
+        let in_pages = span.pages.is_some();
         read += origin.send(span, to, cancelled)?;
+        if in_pages {
+            // Much is read for few bytes: the destination does not wait for the next ones too long.
+            to.flush()?;
+        }
         count += 1;
         let is_enough = to.sent() >= BATCH || read >= MAX_READ || count >= FILES;
         next = if is_enough { None } else { take(batches)? };
