@@ -37,8 +37,8 @@ const BATCH: u64 = 16 << 20;
 const MAX_READ: u64 = 16 * BATCH;
 /// The most files that they are of.
 const FILES: usize = 1000;
-/// Backups that were not changed for this long are complete.
-const EXTRAS_SETTLE: Duration = Duration::from_secs(60);
+/// Files that no program has mapped are known to be complete when they were not changed for this long.
+const SETTLES_AFTER: Duration = Duration::from_secs(60);
 /// A rest that takes so many seconds is sent when the server has ended.
 const SMALL: f64 = 2.0;
 /// A rest that is still this part of the one before does not shrink.
@@ -172,7 +172,7 @@ impl Sender {
     async fn send_while_it_runs(self: &Arc<Self>) -> Result<(), NotSent> {
         let mut before = None;
         for number in 1..=MAX_ROUNDS {
-            let round = self.round(TransferPart::Files, self.files()?).await?;
+            let round = self.round(TransferPart::Files, self.files(Origin::Running)?).await?;
             self.log.line(&format!(
                 "Round {number}: blocks with {} of {} bytes differed; {} bytes were sent for them in {:.1} seconds.",
                 round.missing, round.summary.bytes, round.sent, round.seconds
@@ -188,7 +188,7 @@ impl Sender {
 
     async fn send_last(self: &Arc<Self>) -> Result<String, NotSent> {
         for _ in 0..MAX_LAST_ROUNDS {
-            let round = self.round(TransferPart::Files, self.files()?).await?;
+            let round = self.round(TransferPart::Files, self.files(Origin::Stopped)?).await?;
             let Round { missing, sent, .. } = round;
             self.log
                 .line(&format!("Last round: blocks with {missing} bytes differed; {sent} bytes were sent for them."));
@@ -232,7 +232,7 @@ impl Sender {
             cancelled: self.progress.cancelled(),
         };
         let summary = match origin {
-            Origin::Files(tree) => scan(tree, options, writer)?.1,
+            Origin::Running(tree) | Origin::Stopped(tree) => scan(tree, options, writer)?.1,
             Origin::Extras(extras) => extras.scan(options, writer)?.1,
         };
         *slot = Some(file.clone());
@@ -312,10 +312,10 @@ impl Sender {
         self.log.context.operations.upload_rate().clone()
     }
 
-    fn files(&self) -> Result<Origin, NotSent> {
+    fn files(&self, of: fn(Tree) -> Origin) -> Result<Origin, NotSent> {
         let root = self.log.context.node.layout.open_data(self.log.server)?;
         let account = DiskAccount::new(None, 0);
-        Ok(Origin::Files(Tree::new(root, Arc::default(), account)))
+        Ok(of(Tree::new(root, Arc::default(), account)))
     }
 
     fn acknowledged(&self) -> std::sync::MutexGuard<'_, Instant> {
@@ -330,16 +330,19 @@ impl Sender {
 /// Where a part is read.
 #[derive(Clone)]
 enum Origin {
-    Files(Tree),
+    /// The files of a server that may run.
+    Running(Tree),
+    /// Those of one that has ended.
+    Stopped(Tree),
     Extras(Extras),
 }
 
 impl Origin {
     fn settled_before(&self) -> Result<SystemTime, ReplicationError> {
         match self {
-            Self::Files(tree) => settled_before(tree),
-            // No program maps them.
-            Self::Extras(_) => Ok(SystemTime::now() - EXTRAS_SETTLE),
+            Self::Running(tree) => settled_before(tree),
+            // No program has mapped them, and a sync would take time.
+            Self::Stopped(_) | Self::Extras(_) => Ok(SystemTime::now() - SETTLES_AFTER),
         }
     }
 
@@ -350,7 +353,7 @@ impl Origin {
         cancelled: &AtomicBool,
     ) -> Result<u64, ReplicationError> {
         match self {
-            Self::Files(tree) => send_blocks(|path| tree.open(path), &[span], to, cancelled),
+            Self::Running(tree) | Self::Stopped(tree) => send_blocks(|path| tree.open(path), &[span], to, cancelled),
             Self::Extras(extras) => send_blocks(|path| extras.open(path), &[span], to, cancelled),
         }
     }
