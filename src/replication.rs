@@ -6,9 +6,9 @@
 //! ```
 //!
 //! A manifest names everything in a tree, in the order of a walk, and files by the hashes of their blocks of one MiB. The destination
-//! scans what it has in the same way: whatever was interrupted, only blocks that differ travel, and of those
-//! that it has in an older version only pages of 4 KiB that differ. All of what a peer sends is checked
-//! and limited before it is used; paths are resolved below the destination's tree, and no link is followed. ADR 52 has the reasons.
+//! scans what it has in the same way: whatever was interrupted, only blocks that differ travel, and of those that it has in an older version
+//! only pages of 4 KiB that differ. All of what a peer sends is checked and limited before it is used; paths are resolved below the
+//! destination's tree, and no link is followed. ADR 52 and 54 have the reasons.
 
 mod blocks;
 mod complete;
