@@ -14,6 +14,8 @@ mod own_engine;
 #[path = "support/panel_sim.rs"]
 mod panel_sim;
 
+#[path = "kills/case.rs"]
+mod case;
 #[path = "kills/engine.rs"]
 mod engine;
 #[path = "kills/install.rs"]

@@ -1,213 +1,22 @@
 //! SIGKILL at random instants of backups, uploads and restores: the files are the old or the new ones at every boot and the right ones
 //! at the end, the panel has the result, and nothing is left over.
-//!
-//! `ALULA_KILLS` is the number of kills of each case; 5 without it.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sha1::{Digest, Sha1};
 use uuid::Uuid;
 
-use crate::daemon_process::{Node, NodeOptions, skipped, until, with_node};
+use crate::case::{Case, MIB, case, check_report, identity, kills, server, unpacked, without_directories};
+use crate::daemon_process::until;
 use crate::object_store::{ObjectStore, etag};
-use crate::options;
 use crate::panel_sim::{Fault, SimBackup};
-use crate::trees::{Content, Rng, content, fill, has_marker, merged};
+use crate::trees::{Content, content, fill, has_marker, merged};
 
-const MIB: usize = 1 << 20;
 /// Bytes of a part of an upload.
 const PART: u64 = MIB as u64;
-
-fn kills() -> u32 {
-    std::env::var("ALULA_KILLS").ok().and_then(|count| count.parse().ok()).unwrap_or(5)
-}
-
-/// A server whose files are backed up and restored, and what its kills have hit.
-struct Case<'a> {
-    node: &'a mut Node,
-    id: String,
-    rng: Rng,
-    /// How long the operation takes without a kill.
-    takes: Duration,
-    kills: u32,
-    /// What was going on, and how often.
-    moments: BTreeMap<&'static str, u32>,
-}
-
-async fn case(name: &'static str, test: impl AsyncFnOnce(&mut Case<'_>)) {
-    if skipped() {
-        return;
-    }
-    let config = json!({"system": {"backups": {"write_limit": 2, "upload_limit": 2}}});
-    with_node(NodeOptions { config, debug: false, ..options() }, async |node| {
-        node.boot().await;
-        let id = server(node).await;
-        let seed = name.bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        let takes = Duration::from_secs(3);
-        let mut case = Case { node, id, rng: Rng(seed), takes, kills: 0, moments: BTreeMap::new() };
-        test(&mut case).await;
-        eprintln!("kills of {name}: {} ({:?})", case.kills, case.moments);
-    })
-    .await;
-}
-
-/// A server without an install script, offline.
-async fn server(node: &mut Node) -> String {
-    let id = node.define("true");
-    node.panel.edit(&id, |server| server.settings["skip_egg_scripts"] = json!(true));
-    node.create(&id, false).await;
-    node.panel.wait_install(0, &id).await;
-    until("the data directory", async || node.data(&id).is_dir().then_some(())).await;
-    id
-}
-
-impl Case<'_> {
-    fn data(&self) -> PathBuf {
-        self.node.data(&self.id)
-    }
-
-    fn content(&self) -> Content {
-        content(&self.data()).expect("the files of the server")
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.node.folder.path().join("root/backups").join(&self.id)
-    }
-
-    fn archive(&self, backup: &str) -> PathBuf {
-        self.folder().join(format!("{backup}.tar.gz"))
-    }
-
-    fn record(&self) -> Value {
-        let path = self.node.folder.path().join("root/servers").join(&self.id).join("record.json");
-        let stored: Value = fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        stored["record"].clone()
-    }
-
-    fn known(&self, backup: &str) -> Option<Value> {
-        self.record()["backups"].as_array()?.iter().find(|known| known["id"] == backup).cloned()
-    }
-
-    /// The hidden names beside the data directory.
-    fn siblings(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.data().parent().expect("a parent")).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let prefix = format!(".{}.", self.id);
-        names.filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned)).collect()
-    }
-
-    fn new_backup(&self, links: Value) -> String {
-        let backup = Uuid::new_v4().to_string();
-        self.node.panel.with(|panel| panel.backups.push(SimBackup::new(&backup, links)));
-        backup
-    }
-
-    fn on_panel(&self, backup: &str) -> SimBackup {
-        self.node.panel.with(|panel| panel.backup(backup).expect("a backup of the panel").clone())
-    }
-
-    async fn back_up(&self, backup: &str, adapter: &str) {
-        let body = json!({"adapter": adapter, "uuid": backup, "ignore": ""});
-        assert_eq!(self.node.post(&format!("/api/servers/{}/backup", self.id), body).await, 202);
-    }
-
-    async fn restore(&self, backup: &str, truncate: bool) -> u16 {
-        let body = json!({"adapter": "wings", "truncate_directory": truncate, "download_url": ""});
-        self.node.post(&format!("/api/servers/{}/backup/{backup}/restore", self.id), body).await
-    }
-
-    async fn reported(&self, backup: &str) -> Value {
-        until("the report", async || self.on_panel(backup).reports.first().cloned()).await
-    }
-
-    /// A complete backup that the panel has.
-    async fn complete_backup(&mut self) -> String {
-        let (backup, begun) = (self.new_backup(Value::Null), Instant::now());
-        self.back_up(&backup, "wings").await;
-        assert_eq!(self.reported(&backup).await["successful"], true);
-        self.takes = begun.elapsed();
-        until("the end of the report", async || (self.known(&backup)?["reported"] == true).then_some(())).await;
-        backup
-    }
-
-    /// Waits for a random part of the time that the operation takes.
-    async fn random_instant(&mut self) {
-        let range = u64::try_from(self.takes.as_millis()).expect("a short time") * 105 / 100;
-        // More of them early: what follows a kill takes less time than the whole.
-        let delay = self.rng.below(range).min(self.rng.below(range));
-        tokio::time::sleep(Duration::from_millis(delay)).await;
-    }
-
-    fn kill(&mut self) {
-        self.node.kill();
-        self.kills += 1;
-    }
-
-    fn note(&mut self, moment: &'static str) {
-        *self.moments.entry(moment).or_default() += 1;
-    }
-
-    /// What the disk says that a backup was about.
-    fn moment_of_backup(&self, backup: &str) -> &'static str {
-        let known = self.known(backup).unwrap_or_default();
-        match () {
-            () if known["reported"] == true || !self.on_panel(backup).reports.is_empty() => "reported",
-            () if !known["result"].is_null() => "result in the record",
-            () if self.folder().join(format!("{backup}.upload")).exists() => "during the upload",
-            () if !known["archive"].is_null() => "archive in the record",
-            () if self.archive(backup).exists() => "archive complete",
-            () if self.folder().join(format!(".{backup}.tar.gz.new")).exists() => "while it is written",
-            () => "before it is written",
-        }
-    }
-
-    /// The archive is whole, as the panel knows it, and has these files.
-    fn check_archive(&self, backup: &str, report: &Value, expected: &Content) {
-        let bytes = fs::read(self.archive(backup)).expect("the archive");
-        check_report(report, &bytes);
-        assert_eq!(&unpacked(&self.archive(backup)), expected, "the archive of {backup}");
-    }
-
-    /// The names in the folder of backups.
-    fn files(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    }
-}
-
-fn check_report(report: &Value, archive: &[u8]) {
-    let hash: String = Sha1::digest(archive).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(report["successful"], true, "{report}");
-    assert_eq!((&report["checksum"], &report["size"]), (&json!(hash), &json!(archive.len())), "{report}");
-}
-
-/// What GNU tar makes of an archive. It restores no attributes of directories.
-fn unpacked(archive: &Path) -> Content {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut tar = Command::new("tar");
-    tar.args(["--warning=no-unknown-keyword", "-xpzf"]).arg(archive).arg("-C").arg(folder.path());
-    let output = tar.output().expect("tar");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    without_directories(&content(folder.path()).expect("a folder"))
-}
-
-fn without_directories(content: &Content) -> Content {
-    content
-        .iter()
-        .filter(|(_, what)| !what.starts_with("directory"))
-        .map(|(path, what)| (path.clone(), what.clone()))
-        .collect()
-}
-
-fn identity(path: &Path) -> Option<(u64, i64, i64)> {
-    path.metadata().ok().map(|found| (found.ino(), found.mtime(), found.mtime_nsec()))
-}
 
 #[tokio::test]
 async fn at_random_instants_of_a_backup() {
@@ -216,14 +25,14 @@ async fn at_random_instants_of_a_backup() {
         let expected = without_directories(&case.content());
         case.complete_backup().await;
         let mut kept = 1;
-        while case.kills < kills() {
+        while case.tally.kills < kills() {
             let backup = case.new_backup(Value::Null);
             case.back_up(&backup, "wings").await;
             let mut made = None;
-            for _ in 0..1 + case.rng.below(2) {
+            for _ in 0..1 + case.tally.rng.below(2) {
                 case.random_instant().await;
                 case.kill();
-                case.note(case.moment_of_backup(&backup));
+                case.note_backup(&backup);
                 let found = identity(&case.archive(&backup));
                 assert!(made.is_none() || made == found, "a complete archive is not made again");
                 made = made.or(found);
@@ -248,10 +57,10 @@ async fn between_the_archive_and_its_report() {
     case("a report", async |case| {
         fill(&case.data(), 2, 6, MIB / 4);
         let expected = without_directories(&case.content());
-        while case.kills < kills() {
+        while case.tally.kills < kills() {
             let backup = case.new_backup(Value::Null);
             let path = format!("^/backups/{backup}$");
-            let fault = match case.rng.below(3) {
+            let fault = match case.tally.rng.below(3) {
                 0 => Fault::on(&path).method("POST").held(),
                 1 => Fault::on(&path).method("POST").status(500),
                 _ => Fault::on(&path).method("POST").dropped(),
@@ -263,7 +72,7 @@ async fn between_the_archive_and_its_report() {
             assert!(made.is_some());
             for _ in 0..2 {
                 case.kill();
-                case.note(case.moment_of_backup(&backup));
+                case.note_backup(&backup);
                 let before = away.hits();
                 case.node.boot().await;
                 case.node.panel.wait("a report", |_| (away.hits() > before).then_some(())).await;
@@ -296,18 +105,18 @@ async fn at_random_instants_of_an_upload() {
         fill(&case.data(), 3, 20, 4 * MIB);
         let expected = without_directories(&case.content());
         let mut first = true;
-        while case.kills < kills() {
+        while case.tally.kills < kills() {
             let id = Uuid::new_v4().to_string();
             let links = store.links(&id, 9, PART);
             case.node.panel.with(|panel| panel.backups.push(SimBackup::new(&id, links)));
             let begun = Instant::now();
             case.back_up(&id, "s3").await;
             let (mut sent, mut asked) = (BTreeMap::new(), None);
-            let rounds = if first { 0 } else { 1 + case.rng.below(3) };
+            let rounds = if first { 0 } else { 1 + case.tally.rng.below(3) };
             for _ in 0..rounds {
                 case.random_instant().await;
                 case.kill();
-                case.note(case.moment_of_backup(&id));
+                case.note_backup(&id);
                 let complete = store.complete(&id);
                 sent.extend(journalled(case, &id).into_iter().map(|number| (number, complete[&number])));
                 if case.folder().join(format!("{id}.upload")).exists() {
@@ -317,7 +126,7 @@ async fn at_random_instants_of_an_upload() {
             }
             let report = case.reported(&id).await;
             if std::mem::take(&mut first) {
-                case.takes = begun.elapsed();
+                case.tally.takes = begun.elapsed();
             }
             let parts: Vec<Value> = report["parts"].as_array().expect("parts").clone();
             let object = store.object(&id, parts.len());
@@ -359,14 +168,14 @@ async fn restores(name: &'static str, truncate: bool) {
         let archived = case.content();
         let backup = case.complete_backup().await;
         let mut requested = 0;
-        while case.kills < kills() {
-            fill(&case.data(), 100 + u64::from(case.kills), 30, MIB);
+        while case.tally.kills < kills() {
+            fill(&case.data(), 100 + u64::from(case.tally.kills), 30, MIB);
             let old = case.content();
             let new = if truncate { archived.clone() } else { merged(&old, &archived) };
             let before = case.on_panel(&backup).restores.len();
             assert_eq!(case.restore(&backup, truncate).await, 202);
             requested += 1;
-            for _ in 0..1 + case.rng.below(2) {
+            for _ in 0..1 + case.tally.rng.below(2) {
                 case.random_instant().await;
                 case.kill();
                 let found = case.content();
@@ -383,13 +192,14 @@ async fn restores(name: &'static str, truncate: bool) {
                 };
                 assert!(!ended || found == new, "the end is recorded before it is true");
                 case.note(moment);
+                case.tally.hit(!ended);
                 case.node.boot().await;
             }
             until("the report", async || (case.on_panel(&backup).restores.len() > before).then_some(())).await;
             until("its end", async || (case.record()["restore"]["reported"] == true).then_some(())).await;
             let results = case.on_panel(&backup).restores;
             assert!(results.iter().all(|result| *result), "{results:?}");
-            assert!(results.len() <= requested + case.kills as usize);
+            assert!(results.len() <= requested + case.tally.kills as usize);
             let found = case.content();
             assert!(found == new, "{}", difference(&found, &new));
             assert!(!has_marker(&case.data()));
@@ -425,10 +235,10 @@ async fn a_backup_is_deleted_while_it_is_made() {
     let store = ObjectStore::start();
     case("a backup that is deleted", async |case| {
         fill(&case.data(), 5, 20, 3 * MIB);
-        case.takes = Duration::from_secs(3);
-        while case.kills < kills() {
+        case.tally.takes = Duration::from_secs(3);
+        while case.tally.kills < kills() {
             let id = Uuid::new_v4().to_string();
-            let s3 = case.rng.below(2) == 0;
+            let s3 = case.tally.rng.below(2) == 0;
             let links = if s3 { store.links(&id, 9, PART) } else { Value::Null };
             case.node.panel.with(|panel| panel.backups.push(SimBackup::new(&id, links)));
             case.back_up(&id, if s3 { "s3" } else { "wings" }).await;
@@ -439,10 +249,11 @@ async fn a_backup_is_deleted_while_it_is_made() {
             // One in an object store is gone from here when it is reported.
             assert!(deleted == 204 || s3 && deleted == 404, "{deleted}");
             case.note(moment);
-            if case.rng.below(4) > 0 {
-                let delay = case.rng.below(100);
+            if case.tally.rng.below(4) > 0 {
+                let delay = case.tally.rng.below(100);
                 tokio::time::sleep(Duration::from_millis(delay)).await;
                 case.kill();
+                case.tally.hit(case.known(&id).is_some() || !case.files().is_empty());
                 case.node.boot().await;
             }
             let begun = Instant::now();
@@ -458,22 +269,23 @@ async fn a_backup_is_deleted_while_it_is_made() {
 #[tokio::test]
 async fn a_backup_is_deleted_while_it_is_restored() {
     case("a restore whose backup is deleted", async |case| {
-        while case.kills < kills() {
+        while case.tally.kills < kills() {
             fill(&case.data(), 6, 20, 2 * MIB);
             let archived = case.content();
             let backup = case.complete_backup().await;
-            fill(&case.data(), 200 + u64::from(case.kills), 20, MIB);
+            fill(&case.data(), 200 + u64::from(case.tally.kills), 20, MIB);
             let old = case.content();
             assert_eq!(case.restore(&backup, true).await, 202);
             case.random_instant().await;
             let deleted =
                 case.node.call(reqwest::Method::DELETE, &format!("/api/servers/{}/backup/{backup}", case.id)).await;
             assert_eq!(deleted, 204);
-            let delay = case.rng.below(2000);
+            let delay = case.tally.rng.below(2000);
             tokio::time::sleep(Duration::from_millis(delay)).await;
             case.kill();
             let found = case.content();
             assert!(found == old || found == archived);
+            case.tally.hit(case.record()["restore"]["reported"] != true || case.known(&backup).is_some());
             case.node.boot().await;
             until("its end", async || (case.record()["restore"]["reported"] == true).then_some(())).await;
             let restored = case.record()["restore"]["result"]["succeeded"] == true;
@@ -495,16 +307,16 @@ async fn a_backup_is_deleted_while_it_is_restored() {
 async fn a_server_is_deleted_during_an_operation() {
     let store = ObjectStore::start();
     case("a server that is deleted", async |case| {
-        while case.kills < kills() {
+        while case.tally.kills < kills() {
             fill(&case.data(), 8, 20, 2 * MIB);
             let kept = case.complete_backup().await;
             let id = Uuid::new_v4().to_string();
             case.node.panel.with(|panel| panel.backups.push(SimBackup::new(&id, store.links(&id, 9, PART))));
-            let operation = ["a backup", "an upload", "a restore"][case.rng.below(3) as usize];
+            let operation = ["a backup", "an upload", "a restore"][case.tally.rng.below(3) as usize];
             match operation {
                 "a backup" => case.back_up(&id, "wings").await,
                 "an upload" => case.back_up(&id, "s3").await,
-                _ => assert_eq!(case.restore(&kept, case.kills % 2 == 0).await, 202),
+                _ => assert_eq!(case.restore(&kept, case.tally.kills % 2 == 0).await, 202),
             }
             case.random_instant().await;
             let complete = operation == "a backup" && case.known(&id).is_some_and(|known| !known["archive"].is_null());
@@ -512,13 +324,14 @@ async fn a_server_is_deleted_during_an_operation() {
             assert_eq!(deleted, 204);
             case.node.panel.remove(&case.id);
             case.note(operation);
-            if case.rng.below(3) > 0 {
-                let delay = case.rng.below(100);
+            let folder = case.node.folder.path().join("root/servers").join(&case.id);
+            if case.tally.rng.below(3) > 0 {
+                let delay = case.tally.rng.below(100);
                 tokio::time::sleep(Duration::from_millis(delay)).await;
                 case.kill();
+                case.tally.hit(folder.exists());
                 case.node.boot().await;
             }
-            let folder = case.node.folder.path().join("root/servers").join(&case.id);
             until("the removal", async || (!folder.exists()).then_some(())).await;
             // Blocking work that goes on would bring something back.
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -538,7 +351,7 @@ async fn a_server_is_deleted_during_an_operation() {
 #[tokio::test]
 async fn two_restores_a_delete_and_a_start_at_once() {
     case("everything at once", async |case| {
-        while case.kills < kills() {
+        while case.tally.kills < kills() {
             if case.node.state(&case.id).await.as_deref() != Some("offline") {
                 case.node.power(&case.id, "kill").await;
                 case.node.wait_state(&case.id, "offline").await;
@@ -546,13 +359,13 @@ async fn two_restores_a_delete_and_a_start_at_once() {
             fill(&case.data(), 9, 20, 2 * MIB);
             let archived = case.content();
             let backup = case.complete_backup().await;
-            fill(&case.data(), 300 + u64::from(case.kills), 20, MIB);
+            fill(&case.data(), 300 + u64::from(case.tally.kills), 20, MIB);
             let old = case.content();
             let (path, power) =
                 (format!("/api/servers/{}/backup/{backup}", case.id), format!("/api/servers/{}/power", case.id));
             let start = case.node.post(&power, json!({"action": "start"}));
             let delete = case.node.call(reqwest::Method::DELETE, &path);
-            let (one, other, deleted, started) = match case.rng.below(2) {
+            let (one, other, deleted, started) = match case.tally.rng.below(2) {
                 0 => {
                     let (one, other, deleted, started) =
                         tokio::join!(case.restore(&backup, true), case.restore(&backup, true), delete, start);
@@ -568,6 +381,7 @@ async fn two_restores_a_delete_and_a_start_at_once() {
             assert!(deleted == 204 && [202, 409].contains(&started), "{deleted} {started}");
             case.random_instant().await;
             case.kill();
+            case.tally.hit(case.record()["restore"]["reported"] != true || case.known(&backup).is_some());
             case.node.boot().await;
             // Both, if the first one has failed before the second one was accepted, because the archive was gone.
             let count = [one, other].iter().filter(|status| **status == 202).count();

@@ -95,6 +95,17 @@ pub fn link_token(node_token: &str, server: &str, scope: &str, file: &str) -> St
     jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token")
 }
 
+/// A token of the panel that admits the sender of a server, signed with the node's token.
+pub fn transfer_token(node_token: &str, server: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+    let claims = json!({
+        "iss": "panel", "iat": now, "nbf": now - 300, "exp": now + 900, "jti": "a",
+        "unique_id": uuid::Uuid::new_v4().to_string(), "sub": server, "scope": "transfer",
+    });
+    let key = EncodingKey::from_secret(node_token.as_bytes()).expect("a key");
+    jsonwebtoken::encode(&Header::default(), &claims, &key).expect("a token")
+}
+
 /// Runs a test on a node that is not started yet, and cleans up.
 pub async fn with_node(options: NodeOptions, test: impl AsyncFnOnce(&mut Node)) {
     let mut node = Node::new(options).await;
@@ -376,9 +387,14 @@ impl Node {
         let id = uuid::Uuid::new_v4().to_string();
         let mut server = SimServer::new(&id, &self.image, &self.image);
         server.script["script"] = json!(script);
-        self.panel.add(server);
-        self.servers.push(id.clone());
+        self.expect(server);
         id
+    }
+
+    /// A server of the panel that is defined elsewhere. The daemon does not know it yet.
+    pub fn expect(&mut self, server: SimServer) {
+        self.servers.push(server.uuid.clone());
+        self.panel.add(server);
     }
 
     /// Creates a server through the API.

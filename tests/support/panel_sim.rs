@@ -13,6 +13,8 @@ mod answers;
 mod connection;
 #[path = "panel_sim/faults.rs"]
 mod faults;
+#[path = "panel_sim/transfers.rs"]
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -29,6 +31,7 @@ use tokio::sync::{mpsc as async_mpsc, watch};
 use self::connection::Control;
 use self::faults::Rule;
 pub use self::faults::{ActiveFault, Fault};
+pub use self::transfers::{Side, SimTransfer};
 
 /// Timeout of waiting calls.
 pub const TIMEOUT: Duration = Duration::from_secs(15);
@@ -58,6 +61,8 @@ pub struct SimServer {
     pub installed: Option<bool>,
     /// The latest container state that was reported.
     pub state: Option<String>,
+    /// Its latest transfer, and the part of this node.
+    pub transfer: Option<(Side, SimTransfer)>,
 }
 
 impl SimServer {
@@ -93,7 +98,16 @@ impl SimServer {
             standing: Standing::Installing,
             installed: None,
             state: None,
+            transfer: None,
         }
+    }
+
+    fn may_read(&self) -> bool {
+        self.transfer.as_ref().is_none_or(|(side, transfer)| transfer.may_read(*side))
+    }
+
+    fn is_listed(&self) -> bool {
+        self.transfer.as_ref().is_none_or(|(side, transfer)| transfer.owner() == *side)
     }
 }
 

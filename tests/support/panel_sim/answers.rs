@@ -64,6 +64,20 @@ pub(super) fn answer(shared: &Shared, index: usize) -> Answer {
     if let Some(rejection) = rejection(shared, &request) {
         return rejection;
     }
+    if let ["servers", uuid, rest @ ..] = &path[..]
+        && let Some(server) = call_log.server(uuid)
+    {
+        if let (["transfer", end], Some((side, transfer))) = (rest, &server.transfer) {
+            return transfer_report(transfer.report(*side, *end == "success"));
+        }
+        if !server.may_read() {
+            return error(
+                403,
+                "HttpForbiddenException",
+                "Requesting node does not have permission to access this server.",
+            );
+        }
+    }
     match (request.method.as_str(), &path[..]) {
         ("GET", ["servers"]) => list(shared, &call_log, &request),
         ("POST", ["servers", "reset"]) => reset(&mut call_log),
@@ -177,14 +191,15 @@ fn list(shared: &Shared, call_log: &CallLog, request: &Recorded) -> Answer {
     let number = |key: &str, default: usize| {
         request.query.get(key).and_then(|text| text.parse().ok()).filter(|number| *number >= 1).unwrap_or(default)
     };
-    let (page, per_page, total) = (number("page", 1), number("per_page", 50), call_log.servers.len());
+    let servers: Vec<&SimServer> = call_log.servers.iter().filter(|server| server.is_listed()).collect();
+    let (page, per_page, total) = (number("page", 1), number("per_page", 50), servers.len());
     let first = (page - 1).saturating_mul(per_page);
     let entry = |server: &SimServer| {
         let mut entry = server_body(server);
         entry["uuid"] = json!(server.uuid);
         entry
     };
-    let data: Vec<Value> = call_log.servers.iter().skip(first).take(per_page).map(entry).collect();
+    let data: Vec<Value> = servers.into_iter().skip(first).take(per_page).map(entry).collect();
     let (from, to) = match data.len() {
         0 => (Value::Null, Value::Null),
         count => (json!(first + 1), json!(first + count)),
@@ -197,6 +212,14 @@ fn list(shared: &Shared, call_log: &CallLog, request: &Recorded) -> Answer {
             "path": path, "per_page": per_page, "to": to, "total": total},
     });
     with_json(200, &body)
+}
+
+fn transfer_report(status: u16) -> Answer {
+    match status {
+        409 => error(409, "ConflictHttpException", "Server is not being transferred."),
+        403 => error(403, "HttpForbiddenException", "Requesting node does not have permission to access this server."),
+        _ => no_content(),
+    }
 }
 
 /// Marks every installation of the node as finished.
