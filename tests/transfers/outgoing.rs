@@ -135,6 +135,19 @@ async fn a_cancelled_transfer_ends_at_once() {
     wait("the backup is removed", || node.record().unwrap().backups.is_empty()).await;
 }
 
+/// A Wings reports to the panel before it answers, and the panel deletes the server here at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_deleted_before_the_destination_has_answered_is_gone() {
+    let wings = Wings { hangs: true, ..Wings::default() };
+    let node = Node::new().await;
+    node.add_server();
+    assert_eq!(node.send_to(&wings.listen().await, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
+    wait("it is sent", || wings.seen(|seen| seen.requests) == 1).await;
+    let (status, _) = node.ask(Method::DELETE, &format!("/api/servers/{}", server()), "").await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    node.is_gone().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_while_it_sends_begins_again() {
     let (mut node, wings) = (Node::new().await, Wings { hangs: true, ..Wings::default() });

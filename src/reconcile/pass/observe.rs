@@ -38,8 +38,11 @@ impl Context {
         let quota = self.quota(id).await;
         let used_bytes = self.accounts.used(id).unwrap_or_default();
         let transfer = snapshot.as_ref().and_then(|snapshot| snapshot.record.pending_transfer());
-        let receiving =
-            transfer.is_some_and(|transfer| self.operations.is_running(id, &Subject::Transfer(transfer.token)));
+        // One that is sent is a job, which a deletion ends.
+        let receiving = transfer.filter(|transfer| transfer.incoming().is_some()).is_some_and(|transfer| {
+            let subject = Subject::Transfer(transfer.token);
+            self.operations.is_running(id, &subject)
+        });
         let (acknowledged, unacknowledged) = self.sync.as_ref().map(|sync| sync.acknowledged(id)).unwrap_or_default();
         Observed {
             attached: self.console.attached(id),
