@@ -12,7 +12,7 @@ use super::backup::{Backup, Restore, RestoreFrom};
 use super::container::ContainerStatus;
 use super::request::Verb;
 use super::status::PowerState;
-use super::transfer::{Authorization, Transfer, TransferDirection};
+use super::transfer::{Authorization, Outgoing, Transfer, TransferDirection};
 use super::{Reason, Timestamp};
 
 /// Crashes that are kept.
@@ -267,6 +267,15 @@ impl Record {
     /// The transfer with this token, to change it.
     pub fn transfer_mut(&mut self, token: Uuid) -> Option<&mut Transfer> {
         self.transfer.as_mut().filter(|transfer| transfer.token == token)
+    }
+
+    /// What the source knows of the transfer with this token, while it goes on.
+    pub fn outgoing_mut(&mut self, token: Uuid) -> Option<&mut Outgoing> {
+        let pending = self.transfer_mut(token).filter(|transfer| transfer.is_pending() && !transfer.cancelled);
+        match &mut pending?.direction {
+            TransferDirection::Outgoing(outgoing) => Some(outgoing),
+            TransferDirection::Incoming(_) => None,
+        }
     }
 
     /// The same without what admits its holder somewhere, to be shown.

@@ -65,6 +65,9 @@ pub struct Outgoing {
     /// It goes in rounds, as far as is known. Without this the server is stopped, and sent as one form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounds: Option<Rounds>,
+    /// A form was begun, so the destination may have the server. There is no second one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
 }
 
 /// A transfer in rounds, while the server runs.
@@ -258,6 +261,7 @@ impl From<Stored> for Transfer {
                     then_start: false,
                     pool: None,
                     rounds: None,
+                    begun: false,
                 };
                 let direction = TransferDirection::Outgoing(outgoing);
                 let transfer = Self::new(token.parse().unwrap_or_default(), Timestamp::default(), direction);
@@ -280,6 +284,7 @@ mod tests {
             then_start: true,
             pool: None,
             rounds: Some(Rounds { secret: Authorization::new("own secret"), phase: RoundPhase::Live, stopped: None }),
+            begun: false,
         };
         Transfer::new(Uuid::from_u128(7), Timestamp::from_millis(1000), TransferDirection::Outgoing(outgoing))
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use alula::model::{PowerState, Verb};
+use alula::model::{ConditionType, PowerState, Verb};
 use alula::panel::PanelError;
 use alula::testing::PanelCall;
 use http::{Method, StatusCode};
@@ -148,20 +148,44 @@ async fn a_server_that_is_deleted_before_the_destination_has_answered_is_gone() 
     node.is_gone().await;
 }
 
+/// A Wings takes another form, and would lose what its players have done since the first one.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_dies_while_it_sends_begins_again() {
+async fn a_daemon_that_dies_while_it_sends_does_not_send_again() {
+    for (status, succeeds) in [(Some(403), true), (None, false)] {
+        let (mut node, wings) = (Node::new().await, Wings { hangs: true, ..Wings::default() });
+        node.add_server();
+        assert_eq!(node.send_to(&wings.listen().await, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
+        wait("it is sent", || wings.seen(|seen| seen.requests) == 1).await;
+        node.die();
+        let asked = |call: &PanelCall| matches!(call, PanelCall::Server(_));
+        node.panel.fail(asked, PanelError::Unreachable { call: String::new(), cause: "refused".into() });
+        node.start().await;
+        wait("the panel is asked", || {
+            let status = node.node().context.store.status(server()).unwrap();
+            let condition = status.condition(ConditionType::Transferred).map(|condition| condition.message.clone());
+            condition.is_some_and(|message| message.contains("the panel does not say"))
+        })
+        .await;
+        assert_eq!(succeeded(&node), None);
+        match status {
+            Some(status) => {
+                node.panel.fail(asked, PanelError::Rejected { call: String::new(), status, detail: String::new() });
+            }
+            None => node.panel.succeed(),
+        }
+        wait("its end", || succeeded(&node) == Some(succeeds)).await;
+        wait("its report", || node.reported() == if succeeds { vec![] } else { vec![false] }).await;
+        assert_eq!(node.record().unwrap().holding_transfer().is_some(), succeeds);
+        assert_eq!(wings.seen(|seen| seen.requests), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_that_was_cancelled_when_the_daemon_died_is_reported() {
     let (mut node, wings) = (Node::new().await, Wings { hangs: true, ..Wings::default() });
     node.add_server();
-    let listening = wings.listen().await;
-    assert_eq!(node.send_to(&listening, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
+    assert_eq!(node.send_to(&wings.listen().await, "Bearer a", json!([])).await, StatusCode::ACCEPTED);
     wait("it is sent", || wings.seen(|seen| seen.requests) == 1).await;
-    node.die();
-    assert_eq!(wings.seen(|seen| seen.requests), 1);
-    node.start().await;
-    wait("it is sent again", || wings.seen(|seen| seen.requests) == 2).await;
-    assert!(node.record().unwrap().holding_transfer().is_some());
-    assert!(node.reported().is_empty());
-    // Cancelled while the daemon is dead to the panel: the file says so.
     node.node().context.store.commit(server(), |record| record.transfer.as_mut().unwrap().cancelled = true).unwrap();
     node.die();
     node.start().await;

@@ -1,9 +1,12 @@
 //! A Wings, played from the reference: the forms that it sends, and what it accepts.
 
+#![allow(dead_code, reason = "each binary uses a part of it")]
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -66,6 +69,18 @@ pub struct Wings {
     pub refuses: Option<StatusCode>,
     /// It reads nothing and answers nothing.
     pub hangs: bool,
+    /// Its panel, if there is one.
+    pub panel: Option<Arc<dyn Panel>>,
+    /// It answers so long after its report.
+    pub delay: Duration,
+}
+
+/// What it asks its panel.
+pub trait Panel: Send + Sync {
+    /// Whether it may read the server's configuration.
+    fn may_read(&self) -> bool;
+    /// It reports the end of a transfer.
+    fn report(&self, successful: bool);
 }
 
 /// What a destination has got.
@@ -79,6 +94,8 @@ pub struct Seen {
     /// Names and contents of the archive's entries.
     pub files: BTreeMap<String, Vec<u8>>,
     pub accepted: bool,
+    /// Forms that came after one was accepted.
+    pub again: u32,
 }
 
 impl Wings {
@@ -107,6 +124,7 @@ async fn answer(State(wings): State<Wings>, request: Request) -> StatusCode {
     {
         let mut seen = wings.state.lock().unwrap();
         seen.requests += 1;
+        seen.again += u32::from(seen.accepted);
         seen.authorization = header("authorization").unwrap_or_default();
         seen.pool = header("x-storage-pool");
         assert_eq!(header("content-length"), None, "it is chunked");
@@ -117,7 +135,19 @@ async fn answer(State(wings): State<Wings>, request: Request) -> StatusCode {
     if wings.hangs {
         std::future::pending::<()>().await;
     }
-    match read(&wings, &content_type, body).await {
+    if wings.panel.as_ref().is_some_and(|panel| !panel.may_read()) {
+        return StatusCode::INTERNAL_SERVER_ERROR;
+    }
+    // It reports also where the connection has ended meanwhile.
+    let received = tokio::spawn(async move {
+        let read = read(&wings, &content_type, body).await;
+        if let Some(panel) = &wings.panel {
+            panel.report(read.is_some());
+            tokio::time::sleep(wings.delay).await;
+        }
+        read
+    });
+    match received.await.unwrap() {
         Some(()) => StatusCode::OK,
         None => StatusCode::INTERNAL_SERVER_ERROR,
     }

@@ -75,6 +75,7 @@ fn begin(api: &Api, known: &Known, wanted: &TransferBody, backups: Vec<Uuid>) ->
         then_start: matches!(known.status.state, PowerState::Starting | PowerState::Running),
         pool: node.config.storage_pool.clone().filter(|_| node.layout.may_be_shared()),
         rounds: Some(Rounds { secret: random_secret(), phase: RoundPhase::Opening, stopped: None }),
+        begun: false,
     };
     let token = api.context.ids.next_uuid();
     Transfer::new(token, api.context.clock.now(), TransferDirection::Outgoing(outgoing))

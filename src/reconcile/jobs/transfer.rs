@@ -2,7 +2,8 @@
 //!
 //! The destination has the server when it answers 200, and reports that to the panel, which then deletes the server here. Everything
 //! else is a failure: the server stays, and runs again if it ran. After a restart of the daemon rounds continue with what is missing, and
-//! a form begins with its first byte.
+//! a form has failed, unless the panel has the server at the destination: a Wings reports a form that breaks off, and takes another one even
+//! of a server that it has. It would unpack it over what has changed there since.
 //! An incoming transfer that the API no longer receives is ended here.
 
 mod batches;
@@ -82,6 +83,7 @@ async fn send(run: &JobRun, transfer: &Transfer, outgoing: &Outgoing) -> Result<
     };
     match sent {
         Ok(Sent::Waits(rounds)) => return stop(run, token, rounds).await,
+        Ok(Sent::Unknown(error)) => return Err(error),
         Ok(Sent::Delivered(summary)) => end(run, transfer, Ok(summary)).await,
         Err(message) => end(run, transfer, Err(message)).await,
     }?;
@@ -95,13 +97,32 @@ enum Sent {
     Delivered(String),
     /// The server is to be stopped, for what follows: the last round, or a form.
     Waits(Option<Rounds>),
+    /// The panel does not say whether the destination has the server.
+    Unknown(JobError),
 }
 
 async fn deliver(run: &JobRun, token: Uuid, outgoing: &Outgoing, progress: &Progress) -> Result<Sent, String> {
     match &outgoing.rounds {
         Some(rounds) => send_rounds(run, token, outgoing, rounds, progress).await,
-        None => stream(run, outgoing, progress).await.map(Sent::Delivered),
+        None if outgoing.begun => match is_here(run).await {
+            Ok(true) => Err("the daemon was restarted while it sent: start the transfer again in the panel".to_owned()),
+            Ok(false) => Ok(Sent::Delivered("the panel has the server on the destination".to_owned())),
+            Err(error) => Ok(Sent::Unknown(error)),
+        },
+        None => {
+            edit(run, token, |outgoing| outgoing.begun = true).await?;
+            stream(run, outgoing, progress).await.map(Sent::Delivered)
+        }
     }
+}
+
+/// Whether the panel has the server on this node.
+async fn is_here(run: &JobRun) -> Result<bool, JobError> {
+    let here = run.sync()?.has_server(run.server).await;
+    here.map_err(|error| {
+        let message = format!("the panel does not say whether the destination has the server: {error}");
+        JobError { pause: error.pause(), ..JobError::new(retry::PANEL, message) }
+    })
 }
 
 fn target(outgoing: &Outgoing) -> Result<Target, String> {
@@ -182,15 +203,22 @@ async fn stop(run: &JobRun, token: Uuid, rounds: Option<Rounds>) -> Result<(), J
 
 /// Records how a transfer goes on.
 async fn enter(run: &JobRun, token: Uuid, rounds: Option<Rounds>, then_start: Option<bool>) -> Result<(), String> {
+    let entered = move |outgoing: &mut Outgoing| {
+        outgoing.rounds = rounds;
+        outgoing.then_start = then_start.unwrap_or(outgoing.then_start);
+    };
+    edit(run, token, entered).await
+}
+
+/// Changes what is recorded of a transfer that goes on.
+async fn edit(run: &JobRun, token: Uuid, edit: impl FnOnce(&mut Outgoing) + Send + 'static) -> Result<(), String> {
     let server = run.server;
-    let entered = move |record: &mut Record| {
-        let pending = record.transfer_mut(token).filter(|transfer| transfer.is_pending() && !transfer.cancelled);
-        if let Some(Transfer { direction: TransferDirection::Outgoing(outgoing), .. }) = pending {
-            outgoing.rounds = rounds;
-            outgoing.then_start = then_start.unwrap_or(outgoing.then_start);
+    let edit = move |record: &mut Record| {
+        if let Some(outgoing) = record.outgoing_mut(token) {
+            edit(outgoing);
         }
     };
-    let committed = run.context.store.run(move |store| store.commit(server, entered)).await;
+    let committed = run.context.store.run(move |store| store.commit(server, edit)).await;
     committed.map(drop).map_err(|error| error.to_string())
 }
 

@@ -57,15 +57,23 @@ impl PanelSync {
         known.then_some(transfer)
     }
 
+    /// Whether the panel lets this node read a server's configuration: it has the server here, or a transfer of it goes on.
+    ///
+    /// # Errors
+    /// The panel does not say.
+    pub async fn has_server(&self, id: ServerId) -> Result<bool, PanelError> {
+        match self.fetch_once(id).await {
+            Ok(_) => Ok(true),
+            // Another rejection, as of this node's token, is no word about the server.
+            Err(PanelError::Rejected { status: 403 | 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The panel no longer waits for the result: it has ended the transfer itself, or has had another report. The server is on the
     /// node that the panel lets read it.
     async fn settle_transfer(&self, id: ServerId, transfer: &Transfer) -> Result<(), ReportError> {
-        let here = match self.fetch_once(id).await {
-            Ok(_) => true,
-            // Another rejection, as of this node's token, is no word about the server.
-            Err(PanelError::Rejected { status: 403 | 404, .. }) => false,
-            Err(error) => return Err(error.into()),
-        };
+        let here = self.has_server(id).await?;
         let succeeded = match transfer.direction {
             TransferDirection::Outgoing(_) => !here,
             TransferDirection::Incoming(_) => here && transfer.result.as_ref().is_some_and(|result| result.succeeded),

@@ -47,6 +47,7 @@ fn outgoing(then_start: bool) -> Transfer {
         then_start,
         pool: None,
         rounds: None,
+        begun: false,
     };
     Transfer::new(ID, at(-5), TransferDirection::Outgoing(outgoing))
 }
