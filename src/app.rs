@@ -176,9 +176,10 @@ fn context(
     panel: Option<Arc<dyn Panel>>,
     ignore_certificate_errors: bool,
 ) -> anyhow::Result<Arc<Context>> {
+    let layout = Layout::new(node);
+    trash::settle(&layout);
     let store = Store::open(&node.directories.root, Blocking::Pool, Clock::System, None)?;
     store.take_over_states();
-    let layout = Layout::new(node);
     layout.prepare_node()?;
     let file_events = node.disk_check_interval.and_then(|_| file_events::begin(&layout));
     let host = Host::new(node.clone(), tasks.clone(), Blocking::Pool, host::kernel_limits());

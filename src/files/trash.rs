@@ -157,6 +157,32 @@ impl Layout {
         sync(&folder).map_err(FilesError::disk("sync", &folder))
     }
 
+    /// Ends what a killed daemon had begun to bring back. Where the server `is_complete` only the entry was left; otherwise the files go
+    /// back into the trash, and `written`, the files in the server's folder that make it a server, are removed.
+    ///
+    /// # Errors
+    /// The disk's error: call it again.
+    pub fn end_return(&self, deleted: &DeletedServer, is_complete: bool, written: &[&str]) -> Result<(), FilesError> {
+        let moved = [&deleted.data, &deleted.backups].into_iter().flatten();
+        let (back, kept): (Vec<_>, Vec<_>) = moved.partition(|moved| is_missing(&moved.to) && !is_missing(&moved.from));
+        if back.is_empty() {
+            return Ok(());
+        }
+        if is_complete {
+            // A deletion that has moved a part of it goes on.
+            return if kept.iter().all(|moved| is_missing(&moved.to)) { self.forget_deleted(deleted) } else { Ok(()) };
+        }
+        let folder = self.folder(deleted.server);
+        for path in written.iter().map(|name| folder.join(name)).filter(|path| !is_missing(path)) {
+            atomic::remove_file(&path).map_err(FilesError::disk("remove", &path))?;
+        }
+        // Last: as long as something is back, the next call continues.
+        back.into_iter().try_for_each(|moved| rename(&moved.from, &moved.to))?;
+        // It stays if a person has put something there.
+        let _ = fs::remove_dir(&folder);
+        Ok(())
+    }
+
     /// Removes the entry of a server that was brought back.
     ///
     /// # Errors

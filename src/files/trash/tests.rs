@@ -72,6 +72,44 @@ fn a_removal_that_runs_again_continues() {
     assert!(deleted.manifest.is_some() && deleted.data.is_some() && deleted.backups.is_some());
 }
 
+/// At each step of a return, and of the deletion before it.
+#[test]
+fn a_return_that_was_interrupted_is_ended() {
+    const WRITTEN: [&str; 2] = ["config.yml", "override.yml"];
+    let case = Case::new();
+    case.delete();
+    let deleted = case.layout.deleted_servers().unwrap().remove(0);
+    let (data, backups) = (deleted.data.clone().unwrap(), deleted.backups.clone().unwrap());
+    let in_trash = |case: &Case| {
+        assert!(data.to.join("level.dat").exists() && backups.to.join("x.tar.gz").exists());
+        assert_eq!(case.layout.deleted_servers().unwrap(), [deleted.clone()]);
+    };
+    case.layout.end_return(&deleted, false, &WRITTEN).unwrap();
+    in_trash(&case);
+    // One of the two renames, then both, then with files in the folder.
+    fs::create_dir(case.layout.folder(id())).unwrap();
+    fs::rename(&data.to, &data.from).unwrap();
+    case.layout.end_return(&deleted, false, &WRITTEN).unwrap();
+    in_trash(&case);
+    for _ in 0..2 {
+        case.layout.bring_back(&deleted).unwrap();
+        fs::write(case.layout.folder(id()).join("config.yml"), "text").unwrap();
+        case.layout.end_return(&deleted, false, &WRITTEN).unwrap();
+        in_trash(&case);
+        assert!(!case.layout.folder(id()).exists());
+    }
+    // A deletion of a server that is there goes on.
+    fs::create_dir(case.layout.folder(id())).unwrap();
+    fs::rename(&data.to, &data.from).unwrap();
+    case.layout.end_return(&deleted, true, &WRITTEN).unwrap();
+    assert_eq!(case.layout.deleted_servers().unwrap().len(), 1);
+    // Everything was done but the last step.
+    case.layout.bring_back(&deleted).unwrap();
+    case.layout.end_return(&deleted, true, &WRITTEN).unwrap();
+    assert!(case.layout.deleted_servers().unwrap().is_empty() && case.has_files());
+    assert!(case.layout.folder(id()).join("override.yml").exists());
+}
+
 #[test]
 fn files_in_the_way_are_not_replaced() {
     let case = Case::new();
