@@ -3,6 +3,8 @@
 //! Without an engine these tests fail; `ALULA_SKIP_DOCKER=1` skips them with a message. They need root, as the daemon
 //! does.
 
+#[path = "transfers/cutting.rs"]
+mod cutting;
 #[path = "support/daemon_process.rs"]
 mod daemon_process;
 #[path = "support/docker_proxy.rs"]
@@ -14,6 +16,8 @@ mod own_engine;
 #[path = "support/panel_sim.rs"]
 mod panel_sim;
 
+#[path = "kills/by_hand.rs"]
+mod by_hand;
 #[path = "kills/case.rs"]
 mod case;
 #[path = "kills/engine.rs"]
@@ -30,8 +34,14 @@ mod power;
 mod recovery;
 #[path = "kills/takeover.rs"]
 mod takeover;
+#[path = "kills/transfers.rs"]
+mod transfers;
+#[path = "kills/transfers_wings.rs"]
+mod transfers_wings;
 #[path = "kills/trees.rs"]
 mod trees;
+#[path = "transfers/wings.rs"]
+mod wings;
 
 use std::path::Path;
 

@@ -51,6 +51,13 @@ impl Tally {
         Duration::from_micros(self.rng.below(range).min(self.rng.below(range)))
     }
 
+    /// An instant of the operation. A few kills are spread over all of it.
+    pub fn spread(&mut self) -> Duration {
+        let part = u64::from(self.kills % 5);
+        let range = u64::try_from(self.takes.as_micros()).expect("a short time") * 105 / 500;
+        Duration::from_micros(part * range + self.rng.below(range))
+    }
+
     pub fn note(&mut self, moment: &'static str) {
         *self.moments.entry(moment).or_default() += 1;
     }

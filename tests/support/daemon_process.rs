@@ -387,14 +387,14 @@ impl Node {
         let id = uuid::Uuid::new_v4().to_string();
         let mut server = SimServer::new(&id, &self.image, &self.image);
         server.script["script"] = json!(script);
-        self.expect(server);
+        self.panel.add(server);
+        self.own(&id);
         id
     }
 
-    /// A server of the panel that is defined elsewhere. The daemon does not know it yet.
-    pub fn expect(&mut self, server: SimServer) {
-        self.servers.push(server.uuid.clone());
-        self.panel.add(server);
+    /// Containers of this server are removed at the end of the test.
+    pub fn own(&mut self, id: &str) {
+        self.servers.push(id.to_owned());
     }
 
     /// Creates a server through the API.

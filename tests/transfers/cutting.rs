@@ -1,5 +1,7 @@
 //! A link between two nodes that is slow, is cut, stands still, or loses an answer.
 
+#![allow(dead_code, reason = "each binary uses a part of it")]
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -87,7 +89,6 @@ impl Link {
     }
 
     /// Limits what passes, over all connections.
-    #[allow(dead_code, reason = "for the benchmark")]
     pub fn limit(&self, bytes_per_second: u64) {
         self.state.rate.store(bytes_per_second, Ordering::SeqCst);
     }
