@@ -9,8 +9,9 @@ use crate::reconcile::context::Context;
 use crate::schedule::BackupSchedule;
 use crate::store::Snapshot;
 
-/// The longest sleep: the clock of the host may have been set meanwhile.
-const MAX_SLEEP: Duration = Duration::from_secs(3600);
+/// The longest sleep: the clock of the host may have been set meanwhile, and new servers are recorded, so that a daemon that dies before
+/// their first time makes up for it.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 /// The time after which what could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(60);
 

@@ -92,6 +92,24 @@ async fn a_server_that_is_new_gets_its_first_backup_at_the_next_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_time_of_a_new_server_is_made_up_for_too() {
+    let node = node("2026-01-02T03:30:00Z");
+    let new = |record: &mut Record| {
+        record.scheduled.clear();
+        record.created_at = Timestamp::parse("2026-01-02T03:50:00Z");
+    };
+    let daemon = tokio::spawn(follow(node.context.clone()));
+    tokio::time::sleep(DAY / 72).await;
+    node.context.store.commit(server_id(1), new).unwrap();
+    tokio::time::sleep(DAY / 288).await;
+    daemon.abort();
+    // It dies five minutes before the time, and is back ten minutes later.
+    tokio::time::sleep(DAY / 144).await;
+    follows(&node, Duration::from_secs(1)).await;
+    assert_eq!(requested(&node, server_id(1)), ["2026-01-02T04"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_schedule_that_is_changed_counts_from_then_on() {
     let node = node("2026-01-01T12:00:00Z");
     let live = node.context.node.config.live.clone();
