@@ -364,7 +364,12 @@ async fn two_restores_a_delete_and_a_start_at_once() {
             let (path, power) =
                 (format!("/api/servers/{}/backup/{backup}", case.id), format!("/api/servers/{}/power", case.id));
             let start = case.node.post(&power, json!({"action": "start"}));
-            let delete = case.node.call(reqwest::Method::DELETE, &path);
+            // At once, the delete comes before what it would interrupt.
+            let delay = Duration::from_millis(case.tally.rng.below(2) * case.tally.rng.below(600));
+            let delete = async {
+                tokio::time::sleep(delay).await;
+                case.node.call(reqwest::Method::DELETE, &path).await
+            };
             let (one, other, deleted, started) = match case.tally.rng.below(2) {
                 0 => {
                     let (one, other, deleted, started) =
@@ -379,7 +384,8 @@ async fn two_restores_a_delete_and_a_start_at_once() {
             };
             assert!([one, other].iter().all(|status| [202, 404, 409].contains(status)), "{one} {other}");
             assert!(deleted == 204 && [202, 409].contains(&started), "{deleted} {started}");
-            case.random_instant().await;
+            let delay = case.tally.rng.below(150);
+            tokio::time::sleep(Duration::from_millis(delay)).await;
             case.kill();
             case.tally.hit(case.record()["restore"]["reported"] != true || case.known(&backup).is_some());
             case.node.boot().await;

@@ -233,9 +233,8 @@ pub struct PanelSim {
 impl PanelSim {
     /// Starts listening.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a socket");
-        let address = listener.local_addr().expect("a bound socket");
+        let reserved = connection::bind((Ipv4Addr::LOCALHOST, 0).into());
+        let address = reserved.local_addr().expect("a bound socket");
         let shared = Arc::new(Shared {
             url: format!("http://{address}"),
             token_id: "SimTokenId123456".to_owned(),
@@ -244,11 +243,12 @@ impl PanelSim {
             changed: watch::Sender::new(()),
         });
         let (control, orders) = async_mpsc::unbounded_channel();
-        let served = shared.clone();
+        let (served, (listens, listening)) = (shared.clone(), mpsc::channel());
         let thread = std::thread::Builder::new()
             .name("panel-sim".into())
-            .spawn(move || connection::run(&served, listener, address, orders))
+            .spawn(move || connection::run(&served, reserved, &listens, orders))
             .expect("a thread");
+        listening.recv_timeout(TIMEOUT).expect("the panel's thread listens");
         Self { shared, control: Some(control), thread: Some(thread) }
     }
 

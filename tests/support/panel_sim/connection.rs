@@ -26,54 +26,45 @@ pub(super) enum Control {
     Resume(mpsc::Sender<()>),
 }
 
-/// What holds the port.
-enum Endpoint {
-    Open(TcpListener),
-    /// Bound and not listening: connections are refused, and no other program can bind the port.
-    Shut(TcpSocket),
-}
-
+/// Listens on the port of `reserved`, which is bound and not listening: while nothing listens, connections are refused, and no other
+/// program can bind the port.
 pub(super) fn run(
     shared: &Arc<Shared>,
-    listener: std::net::TcpListener,
-    address: SocketAddr,
+    reserved: TcpSocket,
+    listens: &mpsc::Sender<()>,
     orders: async_mpsc::UnboundedReceiver<Control>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let endpoint = Endpoint::Open(TcpListener::from_std(listener).expect("a listening socket"));
-        serve(shared, endpoint, address, orders).await;
+        let address = reserved.local_addr().expect("a bound socket");
+        let listener = listen(address);
+        listens.send(()).expect("the test");
+        serve(shared, listener, address, orders).await;
     });
 }
 
 async fn serve(
     shared: &Arc<Shared>,
-    mut endpoint: Endpoint,
+    listener: TcpListener,
     address: SocketAddr,
     mut orders: async_mpsc::UnboundedReceiver<Control>,
 ) {
-    let mut connections = JoinSet::new();
+    let (mut listener, mut connections) = (Some(listener), JoinSet::new());
     loop {
         tokio::select! {
-            stream = accept(&endpoint) => {
+            stream = accept(listener.as_ref()) => {
                 connections.spawn(converse(shared.clone(), stream));
             }
             Some(_) = connections.join_next() => {}
             order = orders.recv() => match order {
                 None => return,
                 Some(Control::Pause(done)) => {
-                    if matches!(endpoint, Endpoint::Open(_)) {
-                        drop(endpoint);
-                        connections.shutdown().await;
-                        endpoint = Endpoint::Shut(reserve(address));
-                    }
+                    listener = None;
+                    connections.shutdown().await;
                     let _ = done.send(());
                 }
                 Some(Control::Resume(done)) => {
-                    endpoint = match endpoint {
-                        Endpoint::Shut(socket) => Endpoint::Open(socket.listen(1024).expect("a reserved port")),
-                        open => open,
-                    };
+                    listener = listener.or_else(|| Some(listen(address)));
                     let _ = done.send(());
                 }
             },
@@ -81,17 +72,23 @@ async fn serve(
     }
 }
 
-fn reserve(address: SocketAddr) -> TcpSocket {
+/// A socket that shares its port with those of the same kind.
+pub(super) fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_reuseaddr(true).expect("a socket");
-    socket.bind(address).expect("the port that was ours a moment ago");
+    socket.set_reuseport(true).expect("a socket");
+    socket.bind(address).expect("a free or reserved port");
     socket
 }
 
-async fn accept(endpoint: &Endpoint) -> TcpStream {
-    match endpoint {
-        Endpoint::Shut(_) => std::future::pending().await,
-        Endpoint::Open(listener) => loop {
+fn listen(address: SocketAddr) -> TcpListener {
+    bind(address).listen(1024).expect("a bound socket")
+}
+
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    match listener {
+        None => std::future::pending().await,
+        Some(listener) => loop {
             if let Ok((stream, _)) = listener.accept().await {
                 return stream;
             }
