@@ -13,7 +13,7 @@ use crate::model::{
     TransferDirection, TransferResult,
 };
 use crate::retry;
-use crate::store::{NewServer, Snapshot, StoreError};
+use crate::store::{Snapshot, StoreError};
 use crate::sync::{FetchedSpec, new_manifest};
 
 /// Why a server does not come here.
@@ -54,20 +54,23 @@ impl Context {
         if !self.may_come(id) {
             return Err(NotBegun::Exists);
         }
-        // Before a pass may do the same.
         let layout = self.node.layout.clone();
-        self.store.blocking().run(move || layout.prepare(id)).await?;
         let at = self.clock.now();
         let parked = self.store.get(id).and_then(|snapshot| snapshot.record.parked);
-        let shared = incoming.shared;
         let incoming = Incoming { parked, ..incoming };
         let transfer = Transfer::new(token, at, TransferDirection::Incoming(incoming));
         let began = transfer.clone();
         let create = move |store: &crate::store::Store| match parked {
             None => {
-                let NewServer { manifest, mut record, .. } = fetched.new_server(id);
-                record.transfer = Some(transfer);
-                store.create(manifest, record, []).map(drop)
+                let mut new = fetched.new_server(id);
+                (new.record.transfer, new.requests) = (Some(transfer), Vec::new());
+                // On disk before anything else of it is: a daemon that dies finds what to remove. Before a pass may do the same.
+                let prepare = |id| {
+                    if let Err(error) = layout.prepare(id) {
+                        tracing::warn!(server.id = %id, %error, "cannot prepare the folders of a server that comes");
+                    }
+                };
+                store.create_all([new], prepare).pop().map_or(Ok(()), |(_, created)| created.map(drop))
             }
             Some(_) => {
                 let edit = |record: &mut Record| {
@@ -79,13 +82,7 @@ impl Context {
         };
         match self.store.run(create).await {
             Err(StoreError::Exists(_)) => return Err(NotBegun::Exists),
-            Err(error) => {
-                if parked.is_none() {
-                    self.remove_folders(id, shared).await;
-                }
-                return Err(error.into());
-            }
-            Ok(()) => {}
+            created => created?,
         }
         match self.store.get(id) {
             Some(snapshot) if snapshot.record.transfer.as_ref() == Some(&began) => {}
@@ -99,15 +96,6 @@ impl Context {
     pub async fn close_reception(&self, id: ServerId) {
         let receptions = self.receptions.clone();
         self.store.blocking().run(move || receptions.close(id)).await;
-    }
-
-    /// Removes the folders of a server that was not created.
-    async fn remove_folders(&self, id: ServerId, shared: bool) {
-        let layout = self.node.layout.clone();
-        let remove = move || if shared { layout.remove_server_of_pool(id) } else { layout.remove_server(id, false) };
-        if let Err(error) = self.store.blocking().run(remove).await {
-            tracing::warn!(server.id = %id, %error, "folders of a server that was not created are left");
-        }
     }
 
     /// Records the backups that are about to get their names.
