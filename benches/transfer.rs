@@ -7,7 +7,6 @@
 //! Both nodes and the link are in this process. Everything is in the folder for temporary files, and needs 5 GiB there.
 
 #[path = "../tests/transfers/cutting.rs"]
-#[allow(dead_code)]
 mod cutting;
 #[path = "../tests/transfers/node.rs"]
 #[allow(dead_code)]

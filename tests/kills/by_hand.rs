@@ -80,7 +80,7 @@ async fn undone(name: &'static str, truncate: bool) {
         until("the restore", async || (case.record()["restore"]["reported"] == true).then_some(())).await;
         assert!(case.content() == here);
         let mut first = true;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             let before = case.record()["restore"]["token"].clone();
             let begun = Instant::now();
             let undo = ["backup", "undo", &case.id.clone(), "--yes"];
@@ -212,7 +212,7 @@ async fn at_random_instants_of_a_deletion_into_the_trash_and_back() {
         run(case.node, &restore).await;
         takes[1] = begun.elapsed();
         is_in_place(case, &expected, &backup).await;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             if case.tally.rng.below(2) == 0 {
                 case.tally.takes = takes[0];
                 let folder = case.node.folder.path().join("root/servers").join(&id);
@@ -279,7 +279,7 @@ async fn at_random_instants_of_an_export_and_an_import() {
         is_in_place(case, &expected, &backup).await;
         let (cut, whole_size) =
             (case.node.folder.path().join("cut"), fs::metadata(&stream).expect("a file").len() * 99 / 100);
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             if case.tally.kills % 3 == 2 {
                 case.tally.takes = takes[0];
                 let mut command = command(case.node, &export);
@@ -344,7 +344,7 @@ async fn around_the_time_of_a_schedule() {
         until("the schedule in the record", async || case.record()["scheduled"]["yearly"].as_str().map(drop)).await;
         let mut expected = 0;
         case.tally.takes = Duration::from_millis(600);
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             // Times were missed: the daemon did not run for years.
             case.node.kill();
             let mut stored: Value = serde_json::from_slice(&fs::read(&path).expect("a file")).expect("JSON");

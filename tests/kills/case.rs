@@ -62,6 +62,11 @@ impl Tally {
         *self.moments.entry(moment).or_default() += 1;
     }
 
+    /// Whether there are more kills to come: until one has come in time, but not for ever.
+    pub fn goes_on(&self) -> bool {
+        self.kills < kills() || self.under_way == 0 && self.kills < 4 * kills()
+    }
+
     /// Counts a kill that there was something left to do at.
     pub fn hit(&mut self, under_way: bool) {
         self.under_way += u32::from(under_way);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::case::{Case, MIB, case, check_report, identity, kills, server, unpacked, without_directories};
+use crate::case::{Case, MIB, case, check_report, identity, server, unpacked, without_directories};
 use crate::daemon_process::until;
 use crate::object_store::{ObjectStore, etag};
 use crate::panel_sim::{Fault, SimBackup};
@@ -25,7 +25,7 @@ async fn at_random_instants_of_a_backup() {
         let expected = without_directories(&case.content());
         case.complete_backup().await;
         let mut kept = 1;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             let backup = case.new_backup(Value::Null);
             case.back_up(&backup, "wings").await;
             let mut made = None;
@@ -57,7 +57,7 @@ async fn between_the_archive_and_its_report() {
     case("a report", async |case| {
         fill(&case.data(), 2, 6, MIB / 4);
         let expected = without_directories(&case.content());
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             let backup = case.new_backup(Value::Null);
             let path = format!("^/backups/{backup}$");
             let fault = match case.tally.rng.below(3) {
@@ -105,7 +105,7 @@ async fn at_random_instants_of_an_upload() {
         fill(&case.data(), 3, 20, 4 * MIB);
         let expected = without_directories(&case.content());
         let mut first = true;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             let id = Uuid::new_v4().to_string();
             let links = store.links(&id, 9, PART);
             case.node.panel.with(|panel| panel.backups.push(SimBackup::new(&id, links)));
@@ -168,7 +168,7 @@ async fn restores(name: &'static str, truncate: bool) {
         let archived = case.content();
         let backup = case.complete_backup().await;
         let mut requested = 0;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             fill(&case.data(), 100 + u64::from(case.tally.kills), 30, MIB);
             let old = case.content();
             let new = if truncate { archived.clone() } else { merged(&old, &archived) };
@@ -236,7 +236,7 @@ async fn a_backup_is_deleted_while_it_is_made() {
     case("a backup that is deleted", async |case| {
         fill(&case.data(), 5, 20, 3 * MIB);
         case.tally.takes = Duration::from_secs(3);
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             let id = Uuid::new_v4().to_string();
             let s3 = case.tally.rng.below(2) == 0;
             let links = if s3 { store.links(&id, 9, PART) } else { Value::Null };
@@ -250,7 +250,8 @@ async fn a_backup_is_deleted_while_it_is_made() {
             assert!(deleted == 204 || s3 && deleted == 404, "{deleted}");
             case.note(moment);
             if case.tally.rng.below(4) > 0 {
-                let delay = case.tally.rng.below(100);
+                // The removal takes a few milliseconds.
+                let delay = case.tally.rng.below(8);
                 tokio::time::sleep(Duration::from_millis(delay)).await;
                 case.kill();
                 case.tally.hit(case.known(&id).is_some() || !case.files().is_empty());
@@ -269,7 +270,7 @@ async fn a_backup_is_deleted_while_it_is_made() {
 #[tokio::test]
 async fn a_backup_is_deleted_while_it_is_restored() {
     case("a restore whose backup is deleted", async |case| {
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             fill(&case.data(), 6, 20, 2 * MIB);
             let archived = case.content();
             let backup = case.complete_backup().await;
@@ -280,7 +281,7 @@ async fn a_backup_is_deleted_while_it_is_restored() {
             let deleted =
                 case.node.call(reqwest::Method::DELETE, &format!("/api/servers/{}/backup/{backup}", case.id)).await;
             assert_eq!(deleted, 204);
-            let delay = case.tally.rng.below(2000);
+            let delay = case.tally.rng.below(800);
             tokio::time::sleep(Duration::from_millis(delay)).await;
             case.kill();
             let found = case.content();
@@ -307,7 +308,7 @@ async fn a_backup_is_deleted_while_it_is_restored() {
 async fn a_server_is_deleted_during_an_operation() {
     let store = ObjectStore::start();
     case("a server that is deleted", async |case| {
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             fill(&case.data(), 8, 20, 2 * MIB);
             let kept = case.complete_backup().await;
             let id = Uuid::new_v4().to_string();
@@ -351,7 +352,7 @@ async fn a_server_is_deleted_during_an_operation() {
 #[tokio::test]
 async fn two_restores_a_delete_and_a_start_at_once() {
     case("everything at once", async |case| {
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             if case.node.state(&case.id).await.as_deref() != Some("offline") {
                 case.node.power(&case.id, "kill").await;
                 case.node.wait_state(&case.id, "offline").await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::case::{Case, MIB, Tally, kills, record, server, siblings};
+use crate::case::{Case, MIB, Tally, record, server, siblings};
 use crate::cutting::Link;
 use crate::daemon_process::{Node, NodeOptions, skipped, transfer_token, until, with_node};
 use crate::options;
@@ -194,7 +194,7 @@ async fn at_random_instants_of_a_transfer_between_alulas() {
             let mut tally = Tally::new("a transfer between alulas");
             let (mut here, mut there) = (one, two);
             let mut round = 0;
-            while tally.kills < kills() {
+            while tally.goes_on() {
                 there.own(&id);
                 moves(&mut *here, &mut *there, &id, round, &mut tally).await;
                 std::mem::swap(&mut here, &mut there);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::case::{Case, MIB, case, kills, record, server};
+use crate::case::{Case, MIB, case, record, server};
 use crate::cutting::Link;
 use crate::daemon_process::{Node, transfer_token, until};
 use crate::panel_sim::{Side, SimServer, SimTransfer};
@@ -76,7 +76,7 @@ fn moment(case: &Case<'_>, wings: &Wings, transfer: &SimTransfer) -> &'static st
 async fn at_random_instants_of_a_transfer_to_a_wings() {
     case("a transfer to a Wings", async |case| {
         let mut round = 0;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             goes(case, round).await;
             round += 1;
         }
@@ -185,7 +185,7 @@ fn wings_form(seed: u64, backup: &str) -> (Vec<u8>, BTreeMap<String, Vec<u8>>) {
 async fn at_random_instants_of_a_transfer_from_a_wings() {
     case("a transfer from a Wings", async |case| {
         let mut round = 0;
-        while case.tally.kills < kills() {
+        while case.tally.goes_on() {
             comes(case, round).await;
             round += 1;
         }
