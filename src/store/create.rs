@@ -1,7 +1,8 @@
 //! New servers: one, or many with the same few passes over the disk (ADR 21).
 //!
 //! For each server the requests are written first, then `config.yml`, then the record. A crash in between leaves a complete server,
-//! or a folder that does not count as one. All files of a kind are written, then synced together, then renamed. The error of one
+//! or a folder that does not count as one. Of a server that comes from another node the record is written before `config.yml`: with the
+//! manifest in it, the next process ends the transfer. All files of a kind are written, then synced together, then renamed. The error of one
 //! server does not affect the others, and no server is published before it is on disk.
 
 use std::collections::btree_map;
@@ -170,13 +171,21 @@ impl Store {
         let fail = |creation: &mut Creation, error| creation.failed = Some(error);
         let requests = |creation: &Creation| self.first_requests(creation);
         self.put_all(batch, REQUESTS_FILE, DiskOp::WriteRequests, requests, fail);
+        let held = |creation: &Creation| match creation.record.transfer {
+            Some(_) => self.first_record(creation),
+            None => Ok(None),
+        };
+        self.put_all(batch, RECORD_FILE, DiskOp::WriteRecord, held, fail);
         // A server without requests has nothing that must be on disk before `config.yml`.
-        self.sync_folders(batch, |creation| creation.placed.contains(&REQUESTS_FILE));
+        self.sync_folders(batch, |creation| !creation.placed.is_empty());
         let config = |creation: &Creation| Ok(Some(creation.text.as_bytes().to_vec()));
         self.put_all(batch, CONFIG_FILE, DiskOp::WriteManifest, config, fail);
         // A server without a record is new, and its first pass writes the record.
         let no_record = |creation: &mut Creation, _| creation.unrecorded = true;
-        let record = |creation: &Creation| self.first_record(creation);
+        let record = |creation: &Creation| match creation.record.transfer {
+            Some(_) => Ok(None),
+            None => self.first_record(creation),
+        };
         self.put_all(batch, RECORD_FILE, DiskOp::WriteRecord, record, no_record);
         self.sync_folders(batch, |_| true);
         if let Err(error) = atomic::sync_folder(&self.inner.servers) {
