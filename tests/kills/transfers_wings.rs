@@ -214,7 +214,7 @@ async fn comes(case: &mut Case<'_>, round: u64) {
     }
     let answer = sender.await.expect("a task");
     // A Wings whose form is not answered 200 reports that, at once or later than the destination does.
-    let fails = |wait: bool| wait == (round % 2 == 0);
+    let fails = |wait: bool| wait == round.is_multiple_of(2);
     if answer != Some(200) && fails(false) {
         transfer.report(Side::Source, false);
     }

@@ -345,6 +345,12 @@ impl Node {
         self.request(method, path).send().await.expect("an answer").status().as_u16()
     }
 
+    /// The same for a daemon that may be killed meanwhile: no status then.
+    pub fn calling(&self, method: reqwest::Method, path: &str) -> impl Future<Output = Option<u16>> + Send + 'static {
+        let request = self.request(method, path);
+        async move { request.send().await.ok().map(|answer| answer.status().as_u16()) }
+    }
+
     /// Writes a file of a server; the status of the answer.
     pub async fn write_file(&self, id: &str, file: &str, content: Vec<u8>) -> u16 {
         let path = format!("/api/servers/{id}/files/write?file={file}");
