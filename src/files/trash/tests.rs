@@ -82,7 +82,7 @@ fn a_return_that_was_interrupted_is_ended() {
     let (data, backups) = (deleted.data.clone().unwrap(), deleted.backups.clone().unwrap());
     let in_trash = |case: &Case| {
         assert!(data.to.join("level.dat").exists() && backups.to.join("x.tar.gz").exists());
-        assert_eq!(case.layout.deleted_servers().unwrap(), [deleted.clone()]);
+        assert_eq!(case.layout.deleted_servers().unwrap(), std::slice::from_ref(&deleted));
     };
     case.layout.end_return(&deleted, false, &WRITTEN).unwrap();
     in_trash(&case);
