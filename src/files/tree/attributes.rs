@@ -77,6 +77,13 @@ impl Tree {
         rustix::fs::syncfs(self.shared.root.directory()).map_err(TreeError::system("sync", &UserPath::root()))
     }
 
+    /// Whether the files are in memory only.
+    pub fn is_in_memory(&self) -> bool {
+        /// `TMPFS_MAGIC`.
+        const TMPFS: u32 = 0x0102_1994;
+        rustix::fs::fstatfs(self.shared.root.directory()).is_ok_and(|found| found.f_type as u32 == TMPFS)
+    }
+
     /// The space that is left for the server.
     ///
     /// # Errors
