@@ -79,6 +79,7 @@ contract! {
     output:
         an_attachment_has_output_and_input
         two_attachments_see_the_same
+        an_attachment_leaves_an_ended_container_as_it_is
         output_ends_with_the_container
         output_ends_with_its_removal
         logs_are_read_completely_or_in_part

@@ -1,5 +1,6 @@
 //! What containers print, and what is typed.
 
+use alula::model::ContainerState;
 use alula::runtime::{ErrorKind, LogPart, RuntimeError};
 use tokio::io::AsyncWriteExt;
 
@@ -45,6 +46,21 @@ pub async fn output_ends_with_the_container(harness: &dyn Harness) {
     let terminal = harness.runtime().attach(&id).await.unwrap();
     harness.runtime().start(&id).await.unwrap();
     assert_eq!(read_all(terminal.output).await, "first\r\nsecond\r\nthird\r\n");
+}
+
+/// The end of the output is the first sign of an end, and the terminal is opened again to see.
+pub async fn an_attachment_leaves_an_ended_container_as_it_is(harness: &dyn Harness) {
+    let subject = Subject::server(harness, TestProgram::EndsWithThree);
+    let id = subject.create(harness).await;
+    let terminal = harness.runtime().attach(&id).await.unwrap();
+    harness.runtime().start(&id).await.unwrap();
+    read_all(terminal.output).await;
+    for _ in 0..2 {
+        let again = harness.runtime().attach(&id).await.unwrap();
+        assert_eq!(read_all(again.output).await, "");
+        let status = subject.ended(harness).await;
+        assert_eq!(status.state, ContainerState::Exited { code: 3, oom_killed: false });
+    }
 }
 
 pub async fn output_ends_with_its_removal(harness: &dyn Harness) {

@@ -232,6 +232,13 @@ impl Inspection {
         matches!(self.state.state(), ContainerState::Exited { .. })
     }
 
+    /// Whether the container counts as running, and its process is gone or not visible from here.
+    pub(super) async fn seems_over(&self) -> bool {
+        let process = self.state.pid;
+        let running = process > 0 && self.state.state() == ContainerState::Running;
+        running && Blocking::Pool.run(move || is_gone(process)).await
+    }
+
     fn status(self) -> ContainerStatus {
         let mut labels = self.config.labels.unwrap_or_default();
         let (started_at, finished_at) =
@@ -303,6 +310,12 @@ fn signal_name(signal: &Value) -> Option<String> {
 async fn mounted(process: u32, role: Role) -> Option<DirectoryId> {
     let folder = files_folder(role);
     Blocking::Pool.run(move || directory_in(process, folder)).await
+}
+
+/// Whether a process has ended; its parent may still have to read its exit code.
+fn is_gone(process: u32) -> bool {
+    let program = std::fs::read_link(format!("/proc/{process}/exe"));
+    program.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Where a container of this role has the server's files.

@@ -3,6 +3,7 @@
 //! All containers of servers have a terminal, so the engine sends their output without frame headers.
 
 use std::io;
+use std::time::Duration;
 
 use bollard::errors::Error;
 use bytes::Bytes;
@@ -20,10 +21,18 @@ use crate::runtime::{Attachment, LogPart, Output};
 /// Bytes that are read from a terminal at once. Each attachment holds a buffer of this size.
 const CHUNK: usize = 4096;
 
+/// How often, and at which interval, the engine is asked whether a container has ended whose process is gone.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Opens the terminal of a container.
 ///
 /// The output of a container that has ended is empty. The state is read after the terminal is open, so that no end is missed.
 pub(super) async fn attach(wire: &Wire, id: &str) -> Result<Attachment, Error> {
+    // Podman prepares a container that has ended for another run when its terminal is opened, and its exit code is gone.
+    if wire.is_podman().await? && has_ended(wire, id).await? {
+        return Ok(Attachment { output: stream::empty().boxed(), input: Box::new(tokio::io::sink()) });
+    }
     let mut headers = HeaderMap::new();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
@@ -40,6 +49,19 @@ pub(super) async fn attach(wire: &Wire, id: &str) -> Result<Attachment, Error> {
     };
     let attempt = format!("reading the terminal of the container {id}");
     Ok(Attachment { output: translated(output, wire, attempt), input: Box::new(input) })
+}
+
+/// Whether a container has ended. Podman counts it as running until it has noticed that the process is gone.
+async fn has_ended(wire: &Wire, id: &str) -> Result<bool, Error> {
+    for _ in 0..ATTEMPTS {
+        let inspection = containers::inspection(wire, id).await?;
+        if !inspection.seems_over().await {
+            return Ok(inspection.has_ended());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    // Processes of an engine elsewhere are not visible.
+    Ok(false)
 }
 
 /// Reads a container's log.

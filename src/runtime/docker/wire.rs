@@ -47,6 +47,7 @@ struct Negotiated {
     version: String,
     /// What the engine runs on, such as `linux/amd64`.
     platform: Option<String>,
+    is_podman: bool,
 }
 
 /// The answer to `GET /version`.
@@ -60,6 +61,13 @@ struct EngineVersion {
     os: String,
     #[serde(default)]
     arch: String,
+    components: Option<Vec<Component>>,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    #[serde(default, rename = "Name")]
+    name: String,
 }
 
 impl Wire {
@@ -124,6 +132,11 @@ impl Wire {
         Ok(self.negotiated().await?.platform)
     }
 
+    /// Whether the engine is Podman.
+    pub(super) async fn is_podman(&self) -> Result<bool, Error> {
+        Ok(self.negotiated().await?.is_podman)
+    }
+
     async fn negotiated(&self) -> Result<Negotiated, Error> {
         let known = self.engine.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(engine) = known {
@@ -135,7 +148,8 @@ impl Wire {
         tracing::debug!(engine = %self.address, version, "API version negotiated");
         let platform =
             (!engine.os.is_empty() && !engine.arch.is_empty()).then(|| format!("{}/{}", engine.os, engine.arch));
-        let engine = Negotiated { version, platform };
+        let is_podman = engine.components.iter().flatten().any(|component| component.name == "Podman Engine");
+        let engine = Negotiated { version, platform, is_podman };
         *self.engine.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.clone());
         Ok(engine)
     }
