@@ -26,7 +26,7 @@ use alula::archive::backup::{Hashes, IgnoreList, UnpackOptions, WriteOptions, un
 use alula::files::account::DiskAccount;
 use alula::files::denylist::Denylist;
 use alula::files::tree::Tree;
-use alula::files::{IdleIo, Root};
+use alula::files::{Background, Root};
 use alula::progress::Progress;
 use alula::rate::Rate;
 use cost::{Cost, Random, measure, shell};
@@ -95,7 +95,7 @@ fn costs(folder: &Path, table: &mut table::Table) {
 fn beside_a_game(folder: &Path, table: &mut table::Table) {
     let rate = Rate::new(Some(RATE));
     let longest = ticks::measure(folder, || {
-        let _idle = IdleIo::begin();
+        let _background = Background::begin();
         make(&folder.join("server"), &folder.join("beside.tar.gz"), Some(&|bytes| rate.take_blocking(bytes)));
     });
     let (alone, beside) = (table::median(longest.alone.clone()), table::median(longest.beside.clone()));

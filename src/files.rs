@@ -19,6 +19,7 @@
 
 pub mod account;
 mod accounts;
+mod background;
 pub mod backup_files;
 mod child;
 mod crash_point;
@@ -26,7 +27,6 @@ pub mod denylist;
 mod error;
 mod file_events;
 mod flush;
-mod idle_io;
 pub mod install_log;
 mod kernel;
 mod links;
@@ -63,9 +63,9 @@ use crate::model::{DirectoryId, ServerId};
 
 pub use account::{Charge, DiskAccount, Meter, OverLimit};
 pub use accounts::DiskAccounts;
+pub use background::Background;
 pub use error::{FilesError, UsageError};
 pub use file_events::{FileEvents, Written};
-pub use idle_io::IdleIo;
 pub use mount_table::mount_table;
 pub use mounted::{directory_id, directory_in};
 use scan::{Visitor, scan};

@@ -11,11 +11,11 @@ use super::cost::Random;
 const TICK: Duration = Duration::from_millis(50);
 /// Ten seconds.
 const TICKS: usize = 200;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const WORLD: u64 = 64 << 20;
 const PIECE: usize = 64 << 10;
-/// Some milliseconds.
-const STEPS: usize = 8_000_000;
+/// What a tick computes takes so long.
+const WORK: Duration = Duration::from_millis(10);
 
 /// The longest ticks of each round in milliseconds: alone, and beside work that is repeated while the ticks run.
 pub struct Longest {
@@ -25,10 +25,10 @@ pub struct Longest {
 
 /// Runs the game alone and beside `work`, in turns, because machines change.
 pub fn measure(folder: &Path, work: impl Fn() + Sync) -> Longest {
-    let world = world(folder);
+    let (world, steps) = (world(folder), steps());
     let mut longest = Longest { alone: Vec::new(), beside: Vec::new() };
     for _ in 0..ROUNDS {
-        longest.alone.push(play(&world));
+        longest.alone.push(play(&world, steps));
         let plays = AtomicBool::new(true);
         let beside = std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -36,13 +36,25 @@ pub fn measure(folder: &Path, work: impl Fn() + Sync) -> Longest {
                     work();
                 }
             });
-            let longest = play(&world);
+            let longest = play(&world, steps);
             plays.store(false, Ordering::Relaxed);
             longest
         });
         longest.beside.push(beside);
     }
     longest
+}
+
+fn compute(random: &mut Random, steps: u64) -> u64 {
+    (0..steps).fold(0, |sum: u64, _| sum ^ random.next())
+}
+
+/// How many steps this machine makes in [`WORK`].
+fn steps() -> u64 {
+    const SOME: u64 = 1_000_000;
+    let (mut random, began) = (Random(3), Instant::now());
+    std::hint::black_box(compute(&mut random, SOME));
+    (SOME as f64 * WORK.as_secs_f64() / began.elapsed().as_secs_f64()) as u64
 }
 
 fn world(folder: &Path) -> File {
@@ -52,15 +64,14 @@ fn world(folder: &Path) -> File {
 }
 
 /// The longest tick. A tick that begins late, because the thread was not woken in time, counts from when it was due.
-fn play(world: &File) -> f64 {
+fn play(world: &File, steps: u64) -> f64 {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let began = Instant::now();
     let mut longest = Duration::ZERO;
     for number in 0..TICKS {
         let due = began + TICK * number as u32;
         std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-        let steps = (0..STEPS).fold(0, |sum: u64, _| sum ^ random.next());
-        let mut piece = vec![steps as u8; PIECE];
+        let mut piece = vec![compute(&mut random, steps) as u8; PIECE];
         world.write_all_at(&piece, random.below(WORLD - PIECE as u64)).expect("a write");
         if number % 20 == 0 {
             world.read_exact_at(&mut piece, random.below(WORLD - PIECE as u64)).expect("a read");

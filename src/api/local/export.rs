@@ -17,7 +17,7 @@ use crate::api::{Api, ApiError};
 use crate::archive::backup::{Hashes, IgnoreList, UnpackOptions, WriteOptions};
 use crate::archive::export::{ExportError, read_server, write_server};
 use crate::archive::spawn_helper;
-use crate::files::IdleIo;
+use crate::files::Background;
 use crate::files::trash::DeletedServer;
 use crate::files::tree_stream::pipe;
 use crate::files::user_path::UserPath;
@@ -41,7 +41,7 @@ pub async fn export(
     let (writer, reader) = pipe();
     let (context, blocking) = (api.context.clone(), api.context.store.blocking());
     let work = move || {
-        let (_idle, pace) = (IdleIo::begin(), context.operations.pace());
+        let (_background, pace) = (Background::begin(), context.operations.pace());
         let options = WriteOptions {
             ignore: &IgnoreList::default(),
             level: context.node.config.backups.level,
@@ -93,7 +93,7 @@ pub async fn import(Started(api): Started, body: Body) -> Result<Response, ApiEr
     };
     let (context, at) = (api.context.clone(), api.context.clock.now());
     let read = api.context.store.blocking().run(move || {
-        let (_idle, progress, pace) = (IdleIo::begin(), Progress::new(), context.operations.pace());
+        let (_background, progress, pace) = (Background::begin(), Progress::new(), context.operations.pace());
         let options = UnpackOptions {
             only: None,
             denylist: false,

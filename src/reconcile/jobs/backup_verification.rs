@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{BackgroundJob, JobError, JobRun, Subject};
 use crate::archive::backup::{self, Hashes};
-use crate::files::{IdleIo, Layout};
+use crate::files::{Background, Layout};
 use crate::model::{Backup, BackupVerification, Reason, Record, ServerId};
 use crate::progress::Progress;
 use crate::reconcile::operations::RunningOperations;
@@ -72,7 +72,7 @@ fn read(
         return Ok(Err("its archive is gone".to_owned()));
     };
     progress.set_total(entry.size);
-    let _idle = IdleIo::begin();
+    let _background = Background::begin();
     let pace = operations.pace();
     let hashes = Hashes { sha1: true, sha256: false };
     Ok(match backup::verify(file, hashes, Some(&pace), progress) {

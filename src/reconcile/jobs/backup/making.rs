@@ -12,7 +12,7 @@ use crate::archive::backup::{
 use crate::archive::{ArchiveError, spawn_helper};
 use crate::files::source::Source;
 use crate::files::tree::Tree;
-use crate::files::{FilesError, IdleIo, Layout};
+use crate::files::{Background, FilesError, Layout};
 use crate::model::backup::MAX_CHANGED;
 use crate::model::{Backup, BackupArchive, BackupSource, Reason, ServerId};
 use crate::progress::Progress;
@@ -124,7 +124,7 @@ impl Making {
     }
 
     fn pack<W: Write>(&self, source: &Source, ignore: &IgnoreList, sink: W) -> Result<(W, Summary), NotMade> {
-        let _idle = IdleIo::begin();
+        let _background = Background::begin();
         let pace = self.context.operations.pace();
         let options = WriteOptions {
             ignore,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::archive::backup::{self, Hashes, UnpackOptions};
 use crate::events::EventKind;
-use crate::files::IdleIo;
+use crate::files::Background;
 use crate::files::replacement::{Phase, Present};
 use crate::files::user_path::UserPath;
 use crate::model::{BackupArchive, Restore, RestoreFrom, ServerId};
@@ -118,7 +118,7 @@ impl Unpacking {
                 self.context.store.events().publish_output(server, notice);
             }
         };
-        let _idle = IdleIo::begin();
+        let _background = Background::begin();
         let pace = self.context.operations.pace();
         let expected = self.archive.as_ref().map(|archive| archive.sha1.as_str()).filter(|sha1| !sha1.is_empty());
         let options = UnpackOptions {
