@@ -246,6 +246,19 @@ impl Store {
         self.inner.blocking.run(move || work(&store)).await
     }
 
+    /// Changes the record as [`Store::commit`] does, and queues a reconciliation. Both happen even if the caller goes away meanwhile, as the
+    /// handler of a request does with its connection.
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`].
+    pub async fn commit_and_wake(
+        &self,
+        id: ServerId,
+        edit: impl FnOnce(&mut Record) + Send + 'static,
+    ) -> Result<Arc<Snapshot>, StoreError> {
+        self.run(move |store| store.commit(id, edit).inspect(|_| store.wake(id))).await
+    }
+
     /// Announces every change of a server's spec, requests, record or status, without naming it.
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.inner.revisions.subscribe()

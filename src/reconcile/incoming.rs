@@ -155,7 +155,7 @@ impl Context {
     /// # Errors
     /// The disk's error; the server counts as not arrived.
     pub async fn complete_incoming(
-        &self,
+        self: &Arc<Self>,
         id: ServerId,
         token: Uuid,
         backups: Vec<(Uuid, BackupArchive)>,
@@ -178,19 +178,21 @@ impl Context {
                 record.backups.push(received(id, archive, at));
             }
         };
-        let snapshot = self.store.run(move |store| store.commit(id, arrived)).await?;
-        let completed = is_new(&snapshot.record) && snapshot.record.pending_transfer().is_none();
-        if completed {
-            self.accounts.not_measured(id);
-            self.store.event(
-                id,
-                at,
-                Reason::TransferCompleted,
-                &format!("the server was transferred to this node: {message}"),
-            );
-        }
-        self.store.wake(id);
-        Ok(completed)
+        // The request that brings the end of a transfer may be cut off at any moment, and none follows.
+        let context = self.clone();
+        let complete = move |store: &crate::store::Store| {
+            let snapshot = store.commit(id, arrived)?;
+            let completed = is_new(&snapshot.record) && snapshot.record.pending_transfer().is_none();
+            if completed {
+                context.accounts.not_measured(id);
+                let text = format!("the server was transferred to this node: {message}");
+                store.event(id, at, Reason::TransferCompleted, &text);
+            }
+            context.receptions.remove(id);
+            store.wake(id);
+            Ok(completed)
+        };
+        self.store.run(complete).await
     }
 
     /// Removes what has come of a server, and records that it did not arrive.
@@ -211,10 +213,9 @@ impl Context {
                 transfer.result = Some(result);
             }
         };
-        self.store.run(move |store| store.commit(id, failed)).await?;
+        self.store.commit_and_wake(id, failed).await?;
         let text = format!("the server was not transferred to this node: {message}");
         self.store.event(id, at, Reason::TransferFailed, &text);
-        self.store.wake(id);
         Ok(())
     }
 }

@@ -194,3 +194,18 @@ impl Fixture {
 fn saves(path: &Path, text: &str) {
     crate::atomic::write_file(path, text.as_bytes(), 0o644).unwrap();
 }
+
+/// A connection ends while its request is carried out.
+#[tokio::test]
+async fn a_change_whose_caller_goes_away_is_made_and_queued() {
+    let fixture = Fixture::with_file();
+    let store = Store::open(fixture.root.path(), Blocking::Pool, Clock::System, None).unwrap();
+    let (woken, queued) = std::sync::mpsc::channel();
+    store.on_change(move |id| drop(woken.send(id)));
+    let mut change = Box::pin(store.commit_and_wake(id(), |record| record.keep_deleted = true));
+    assert!(futures_util::poll!(&mut change).is_pending());
+    drop(change);
+    let timeout = std::time::Duration::from_secs(30);
+    assert_eq!(tokio::task::spawn_blocking(move || queued.recv_timeout(timeout)).await.unwrap(), Ok(id()));
+    assert!(store.get(id()).unwrap().record.keep_deleted);
+}

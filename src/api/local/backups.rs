@@ -142,8 +142,7 @@ pub async fn verify(Started(api): Started, Path(path): Path<(String, String)>) -
         Some(known) => known.verifying = true,
         None => record.backups.push(Backup { verifying: true, ..adopted }),
     };
-    api.context.store.run(move |store| store.commit(id, verify)).await?;
-    api.context.store.wake(id);
+    api.context.store.commit_and_wake(id, verify).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

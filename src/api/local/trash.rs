@@ -46,8 +46,7 @@ pub async fn bring_back(api: &Arc<Api>, deleted: DeletedServer) -> Result<(), Ap
     let new = new_server(api, &deleted)?;
     let (files, moved) = (layout.clone(), deleted.clone());
     blocking.run(move || files.bring_back(&moved)).await.map_err(failed)?;
-    api.context.store.run(move |store| store.create_again(new)).await?;
-    api.context.store.wake(id);
+    api.context.store.run(move |store| store.create_again(new).inspect(|_| store.wake(id))).await?;
     // If this fails, the entry is removed at its time: nothing of the server is in it any more.
     let dropped = blocking.run(move || layout.forget_deleted(&deleted)).await;
     dropped.unwrap_or_else(|error| tracing::warn!(server.id = %id, %error, "an entry of the trash stays"));

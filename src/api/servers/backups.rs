@@ -84,8 +84,7 @@ pub async fn delete_all_backups(Started(api): Started, ServerPath(id): ServerPat
         );
         record.backups.iter_mut().for_each(|backup| backup.deleting = true);
     };
-    api.context.store.run(move |store| store.commit(id, remove)).await?;
-    api.context.store.wake(id);
+    api.context.store.commit_and_wake(id, remove).await?;
     wait_for_removal(&api, id, |_| true).await;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -115,8 +114,7 @@ pub async fn request_backup(api: &Api, id: ServerId, new: NewBackup) -> Result<(
             record.backups.push(backup);
         }
     };
-    let snapshot = api.context.store.run(move |store| store.commit(id, begin)).await?;
-    api.context.store.wake(id);
+    let snapshot = api.context.store.commit_and_wake(id, begin).await?;
     match snapshot.record.backup(new.id) {
         Some(known) if known.deleting => {
             Err(ApiError::new(StatusCode::CONFLICT, "The backup with this identifier is being deleted."))
@@ -135,8 +133,7 @@ pub async fn request_backup_removal(api: &Api, id: ServerId, backup: Uuid) -> Re
         Some(known) => known.deleting = true,
         None => record.backups.push(Backup { deleting: true, ..adopted }),
     };
-    api.context.store.run(move |store| store.commit(id, remove)).await?;
-    api.context.store.wake(id);
+    api.context.store.commit_and_wake(id, remove).await?;
     Ok(())
 }
 

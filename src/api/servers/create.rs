@@ -66,9 +66,7 @@ async fn report_again(store: &Store, id: ServerId) -> Result<(), StoreError> {
             done.reported = false;
         }
     };
-    store.run(move |store| store.commit(id, unreported)).await?;
-    store.wake(id);
-    Ok(())
+    store.commit_and_wake(id, unreported).await.map(drop)
 }
 
 /// Whether the server's installation was requested already. A server that was created from the panel's list still has to be installed:

@@ -87,8 +87,7 @@ pub async fn request_restore(api: &Api, id: ServerId, new: NewRestore) -> Result
         ..Restore::new(token, new.backup, at, new.by, new.from)
     };
     let begin = move |record: &mut Record| record.begin_restore(restore);
-    let snapshot = api.context.store.run(move |store| store.commit(id, begin)).await?;
-    api.context.store.wake(id);
+    let snapshot = api.context.store.commit_and_wake(id, begin).await?;
     match snapshot.record.pending_restore() {
         Some(pending) if pending.token == token => Ok(token),
         // Another caller was faster.

@@ -107,7 +107,7 @@ async fn record(api: &Api, id: ServerId, mut transfer: Transfer) -> Result<(), A
         }
         record.transfer = Some(transfer);
     };
-    let snapshot = store.run(move |store| store.commit(id, begin)).await?;
+    let snapshot = store.commit_and_wake(id, begin).await?;
     if snapshot.record.transfer.as_ref().is_none_or(|current| current.token != token) {
         // Another caller was faster.
         return Err(in_progress());
@@ -117,7 +117,6 @@ async fn record(api: &Api, id: ServerId, mut transfer: Transfer) -> Result<(), A
         None => (Reason::Transferring, "the server is being transferred to another node".to_owned()),
     };
     store.event(id, at, reason, &message);
-    store.wake(id);
     Ok(())
 }
 
@@ -156,8 +155,7 @@ pub async fn request_cancellation(api: &Api, id: ServerId) -> Result<bool, ApiEr
             transfer.reported = true;
         }
     };
-    store.run(move |store| store.commit(id, cancel)).await?;
+    store.commit_and_wake(id, cancel).await?;
     store.events().publish_output(id, || EventKind::TransferStatus(TransferStatus::Cancelling));
-    store.wake(id);
     Ok(true)
 }

@@ -338,9 +338,7 @@ impl Found {
     async fn complete(&self, api: &Api, message: String) -> Result<(), ApiError> {
         let (context, token): (_, Uuid) = (&api.context, self.transfer.token);
         let backups = known(api, self.server).and_then(|(_, session)| session.backups).unwrap_or_default();
-        let completed = context.complete_incoming(self.server, token, backups, message).await?;
-        context.receptions.remove(self.server);
-        match completed {
+        match context.complete_incoming(self.server, token, backups, message).await? {
             true => Ok(()),
             false => Err(ApiError::new(StatusCode::GONE, ReceiveError::Cancelled.to_string())),
         }
