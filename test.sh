@@ -174,7 +174,7 @@ if [ -z "$quick" ]; then
         suite --again "tests with a container engine: $name" cargo test --locked --no-fail-fast --test "$name"
     done
     podman=$(have podman && podman version --format '{{.Client.Version}}')
-    if [ -n "$podman" ] && version_at_least 4.3 "$podman"; then
+    if [ -n "$podman" ] && version_at_least "$podman" 4.3; then
         suite --again "tests with Podman $podman: runtime_contract" \
             with_podman cargo test --locked --no-fail-fast --test runtime_contract in_docker
     else
