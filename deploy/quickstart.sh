@@ -32,7 +32,7 @@ daemon_pid() {
     local pid
     pid=$(cat "$root/quickstart.pid" 2>/dev/null) || return 1
     # Another process may have this pid by now.
-    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = alula ] && echo "$pid"
+    [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$(basename "$alula" | cut -c 1-15)" ] && echo "$pid"
 }
 
 stop_daemon() {
