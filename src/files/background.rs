@@ -14,6 +14,8 @@ const NICENESS: i32 = 19;
 /// Threads that it makes, as those that compress an archive, inherit that.
 #[derive(Debug)]
 pub struct Background {
+    /// The niceness before.
+    former: i32,
     /// It belongs to its thread.
     _thread: PhantomData<*const ()>,
 }
@@ -21,14 +23,15 @@ pub struct Background {
 impl Background {
     /// From now on.
     pub fn begin() -> Self {
+        let former = getpriority_process(None).unwrap_or_default();
         set(IoPriority::Idle, NICENESS);
-        Self { _thread: PhantomData }
+        Self { former, _thread: PhantomData }
     }
 }
 
 impl Drop for Background {
     fn drop(&mut self) {
-        set(IoPriority::Default, 0);
+        set(IoPriority::Default, self.former);
     }
 }
 
@@ -38,7 +41,6 @@ fn set(priority: IoPriority, niceness: i32) {
     }
     // Without this capability a thread would stay as it is made here for ever, and do other work later.
     if capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE))
-        && getpriority_process(None) != Ok(niceness)
         && let Err(error) = setpriority_process(None, niceness)
     {
         tracing::debug!(%error, niceness, "the niceness stays");
